@@ -1,0 +1,18 @@
+"""Configuration: frozen pydantic models, YAML in, resolved JSON out."""
+
+from raycp.config.base import Frozen, differences, load_config, parse_config, resolved, without_locations
+from raycp.config.certify import CertifyProtocol, Engine, Numerics, PredictProtocol, RunConfig
+
+__all__ = [
+    "CertifyProtocol",
+    "Engine",
+    "Frozen",
+    "Numerics",
+    "PredictProtocol",
+    "RunConfig",
+    "differences",
+    "load_config",
+    "parse_config",
+    "resolved",
+    "without_locations",
+]

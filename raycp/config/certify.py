@@ -1,0 +1,115 @@
+"""The configuration of `raycp certify` and `raycp predict`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from raycp.config.base import Float, Frozen
+from raycp.config.data import DataConfig
+from raycp.config.models import ClassifierConfig, PurifierConfig
+
+DEFAULT_RADII = (0.0, 0.25, 0.5, 0.75, 1.0)
+
+Sigma = Annotated[Float, Field(gt=0)]
+Probability = Annotated[Float, Field(gt=0, lt=1)]
+
+
+class CertifyProtocol(Frozen):
+    """Cohen et al. 2019 (arXiv 1902.02918), CERTIFY."""
+
+    sigmas: tuple[Sigma, ...] = Field((0.25, 0.5, 1.0), min_length=1)
+    """Standard deviations of the smoothing noise, pixel units (images in [0,1])."""
+    num_selection: int = Field(100, ge=1)
+    """N0: samples that select the class."""
+    num_estimation: int = Field(100_000, ge=1)
+    """N: fresh samples that bound its probability."""
+    alpha: Probability = 0.001
+    """Failure probability of one certificate."""
+    rule: Literal["fixed"] = "fixed"
+    """fixed: N samples for every image."""
+    bound: Literal["one_sided", "two_class"] = "one_sided"
+    """one_sided: p_B <= 1 - p_A (published tables); two_class: both bounded, alpha/2 each. Choose before looking."""
+    skip_wrong: bool = False
+    """Draw no estimation samples for images whose selected class is not their label."""
+    radii: tuple[Annotated[Float, Field(ge=0)], ...] | None = None
+    """L2 radii of the table, pixel units; null: 0, .25, .5, .75, 1.0 less those that N cannot certify."""
+    noise: Literal["sound", "float"] = "sound"
+    """sound: integer Gaussian on the 1/255 grid; float: the literal x + sigma n in float32 (unsound in theory)."""
+    seed: int = Field(0, ge=0, lt=2**64)
+    """Key of every random number of the run."""
+
+    @model_validator(mode="after")
+    def _no_repeats(self) -> CertifyProtocol:
+        if len(set(self.sigmas)) != len(self.sigmas):
+            raise ValueError(f"sigmas must not repeat a value, got {list(self.sigmas)}.")
+        return self
+
+
+class PredictProtocol(Frozen):
+    """Cohen et al. 2019, PREDICT: the class of the smoothed classifier, or abstention."""
+
+    num_samples: int = Field(1_000, ge=1)
+    """Samples per image."""
+    alpha: Probability = 0.001
+    """Probability of returning a class other than the smoothed classifier's."""
+
+
+class Numerics(Frozen):
+    """How the base classifier is executed: part of the function that is certified."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto: cuda exactly when engine.gpus_per_replica is above 0."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """bfloat16 runs the networks under autocast; noise and quantisation stay exact."""
+    batch_size: int | Literal["auto"] = "auto"
+    """The one batch shape of the run; auto measures on the first replica and records the choice."""
+    threads: int = Field(1, ge=1)
+    """CPU threads per replica."""
+    channels_last: bool = True
+    compile: bool = False
+    """torch.compile the networks."""
+
+    @model_validator(mode="after")
+    def _positive_batch(self) -> Numerics:
+        if self.batch_size != "auto" and self.batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1 or auto, got {self.batch_size}.")
+        return self
+
+
+class Engine(Frozen):
+    """Where and how fast the work runs. Nothing here changes a certificate."""
+
+    address: str | None = None
+    """Address of a running Ray cluster (`auto`, `host:port`); null starts a local one."""
+    replicas: int | None = Field(None, ge=1)
+    """Most replicas at a time; null: as many as the cluster has room for."""
+    cpus_per_replica: Annotated[Float, Field(gt=0)] = 1.0
+    gpus_per_replica: Annotated[Float, Field(ge=0)] = 0.0
+    local_cpus: int | None = Field(None, ge=1)
+    """CPUs of the local cluster; null: all of this machine."""
+    dashboard: bool = False
+    """Start the Ray dashboard with the local cluster."""
+    tasks_in_flight: int = Field(2, ge=1, le=8)
+    """Tasks a replica holds at a time: one running, the others waiting."""
+    task_seconds: Annotated[Float, Field(gt=0)] = 2.0
+    """Duration the task size is steered to."""
+    max_attempts: int = Field(3, ge=1)
+    """Tries of one block before its error ends the run."""
+    start_timeout: Annotated[Float, Field(gt=0)] = 300.0
+    """Seconds to wait for the first replica."""
+    flush_seconds: Annotated[Float, Field(gt=0)] = 5.0
+    """Seconds between two ledger files."""
+
+
+class RunConfig(Frozen):
+    """Everything `raycp certify` needs to know."""
+
+    data: DataConfig
+    purifier: PurifierConfig
+    classifier: ClassifierConfig
+    certify: CertifyProtocol = CertifyProtocol()
+    predict: PredictProtocol = PredictProtocol()
+    numerics: Numerics = Numerics()
+    engine: Engine = Engine()

@@ -1,0 +1,97 @@
+"""Where images come from and which of them are used."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from raycp.config.base import Frozen, Location
+
+
+class Selection(Frozen):
+    """Which images of a data set are used, as in the papers: every `skip`-th from `start`, at most `count`."""
+
+    start: int = Field(0, ge=0)
+    """First index."""
+    skip: int = Field(1, ge=1)
+    """Distance between two indices (20 for the CIFAR-10 protocol, 100 for ImageNet)."""
+    count: int | None = Field(None, ge=1)
+    """At most this many images; null takes all."""
+    indices: tuple[Annotated[int, Field(ge=0)], ...] | None = None
+    """An explicit list of indices, in the order of the results; excludes start, skip and count."""
+
+    @model_validator(mode="after")
+    def _one_way_only(self) -> Selection:
+        if self.indices is not None:
+            if (self.start, self.skip, self.count) != (0, 1, None):
+                raise ValueError("indices excludes start, skip and count; give one or the other.")
+            if not self.indices:
+                raise ValueError("indices must name at least one image, got an empty list.")
+            if len(set(self.indices)) != len(self.indices):
+                raise ValueError("indices must not repeat an image.")
+        return self
+
+
+class _Data(Frozen):
+    select: Selection = Selection()
+    """Which images are used."""
+
+
+class DigitsData(_Data):
+    """The 1,797 handwritten digits of scikit-learn: 8x8, one channel, quantised once to round(255 k / 16)."""
+
+    name: Literal["digits"]
+    split: Literal["train", "test"] = "test"
+    """test: every fifth image (360); train: the others (1,437). Indices count within the split."""
+
+
+class Cifar10Data(_Data):
+    """CIFAR-10 as published: the binary (`data_batch_1.bin`) or the python (`data_batch_1`) files."""
+
+    name: Literal["cifar10"]
+    path: Location
+    """Folder that holds the batch files."""
+    split: Literal["train", "test"] = "test"
+    """test: 10,000 images; train: the five batches in order, 50,000."""
+
+
+class ParquetData(_Data):
+    """The Hugging Face layout: an image column (`img` or `image`; encoded bytes or struct) and a label."""
+
+    name: Literal["parquet"]
+    path: Location
+    """A parquet file, or a folder whose *.parquet files are read in the order of their names."""
+    image_column: str | None = None
+    """Name of the image column; null takes `img` or `image`."""
+    label_column: str = "label"
+    """Name of the integer label column."""
+
+
+class FolderData(_Data):
+    """Image files in one folder per class; classes and files in the order of their names."""
+
+    name: Literal["folder"]
+    path: Location
+    """Folder that holds the class folders."""
+    resize: int | None = Field(None, ge=1)
+    """Resize the shorter side to this many pixels (Pillow, bilinear), once, before anything else."""
+    crop: int | None = Field(None, ge=1)
+    """Then cut this many pixels square from the centre."""
+
+
+class NpzData(_Data):
+    """A NumPy `.npz` with images [M,H,W,C], [M,C,H,W] or [M,H,W] and labels [M]."""
+
+    name: Literal["npz"]
+    path: Location
+    """The file."""
+    images_key: str = "images"
+    """Array of images: uint8, or floats in [0,1]."""
+    labels_key: str = "labels"
+    """Array of integer labels."""
+
+
+DataConfig = Annotated[
+    DigitsData | Cifar10Data | ParquetData | FolderData | NpzData, Field(discriminator="name")
+]

@@ -1,0 +1,168 @@
+"""Denoisers, purifiers and classifiers: what they are and where their weights lie."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from raycp.config.base import Float, Frozen, Location
+
+
+class DenoiserModel(Frozen):
+    """A diffusers `UNet2DModel` directory, with or without the pipeline around it."""
+
+    path: Location
+    """Folder with config.json and safetensors weights, or a pipeline folder with unet/ and scheduler/."""
+    parametrisation: Literal["edm", "consistency", "ddpm"] | None = None
+    """How the network's output becomes an image; null reads it from scheduler/scheduler_config.json."""
+    sigma_data: Float | None = Field(None, gt=0)
+    """Standard deviation of the data in [-1,1]; null: the scheduler's, else 0.5."""
+    sigma_min: Float | None = Field(None, gt=0)
+    """Smallest noise level of the model, [-1,1] units; null: the scheduler's, else 0.002."""
+    sigma_max: Float | None = Field(None, gt=0)
+    """Largest noise level of the model, [-1,1] units; null: the scheduler's, else 80."""
+    rho: Float | None = Field(None, gt=0)
+    """Exponent of the noise grid; null: the scheduler's, else 7."""
+    class_label: int | None = Field(None, ge=0)
+    """The class a class-conditional network is conditioned on; null for unconditional networks."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> DenoiserModel:
+        if self.sigma_min and self.sigma_max and self.sigma_min >= self.sigma_max:
+            raise ValueError(f"sigma_min must be below sigma_max, got {self.sigma_min} and {self.sigma_max}.")
+        return self
+
+
+class NoPurifier(Frozen):
+    """Plain randomized smoothing (Cohen et al. 2019): the classifier sees the noisy image."""
+
+    kind: Literal["none"]
+
+
+class DDPMPurifier(Frozen):
+    """One-step DDPM denoising (Carlini et al. 2022, arXiv 2206.10550)."""
+
+    kind: Literal["ddpm"]
+    model: DenoiserModel
+    timestep: Literal["search", "closed_form"] = "search"
+    """search: the first step whose noise is at least 2 sigma; closed_form: DensePure's rounded cosine formula."""
+    clip: bool = True
+    """Clip the denoised image to [-1,1], as Carlini et al. do."""
+
+
+class EDMPurifier(Frozen):
+    """One-step denoising D(x; 2 sigma) by an EDM network (Karras et al. 2022, arXiv 2206.00364)."""
+
+    kind: Literal["edm"]
+    model: DenoiserModel
+    clip: bool = False
+    """Clip the denoised image to [-1,1]."""
+
+
+class PFODEPurifier(Frozen):
+    """The EDM probability-flow ODE from 2 sigma down to 0 by Heun's method."""
+
+    kind: Literal["pf_ode"]
+    model: DenoiserModel
+    num_steps: int = Field(18, ge=2)
+    """Noise levels of the whole grid from sigma_min to sigma_max; the solution starts inside it."""
+    start: Literal["snapped", "exact"] = "snapped"
+    """snapped: start at the grid level nearest to 2 sigma (published); exact: at 2 sigma itself."""
+    clip: bool = False
+    """Clip the denoised image to [-1,1]."""
+
+
+class ConsistencyPurifier(Frozen):
+    """One step of a consistency model (Li et al. 2024, arXiv 2407.00623)."""
+
+    kind: Literal["consistency"]
+    model: DenoiserModel
+    time: Literal["snapped", "exact"] = "snapped"
+    """snapped: condition on the grid time nearest to 2 sigma (published); exact: on 2 sigma itself."""
+    num_steps: int | None = Field(None, ge=2)
+    """Number of grid times N; null: the scheduler's num_train_timesteps, else 18."""
+    clip: bool = False
+    """Clip the purified image to [-1,1]."""
+
+
+PurifierConfig = Annotated[
+    NoPurifier | DDPMPurifier | EDMPurifier | PFODEPurifier | ConsistencyPurifier, Field(discriminator="kind")
+]
+
+
+class Resize(Frozen):
+    """Resize inside the base classifier, after purification."""
+
+    size: int = Field(ge=1)
+    """Height and width, pixels."""
+    interpolation: Literal["bilinear", "bicubic", "nearest"] = "bicubic"
+    antialias: bool = True
+
+
+class _Classifier(Frozen):
+    resize: Resize | None = None
+    """Resize the image first; null keeps its size."""
+    mean: tuple[Float, ...] | None = None
+    """Per-channel mean of pixels in [0,1], subtracted before the network; null: no normalisation."""
+    std: tuple[Float, ...] | None = None
+    """Per-channel standard deviation; given exactly when mean is."""
+
+    @model_validator(mode="after")
+    def _normalisation(self) -> _Classifier:
+        if (self.mean is None) != (self.std is None) or len(self.mean or ()) != len(self.std or ()):
+            raise ValueError("mean and std must be given together, with one value per channel each.")
+        if self.std and min(self.std) <= 0:
+            raise ValueError(f"std must be greater than 0 in every channel, got {list(self.std)}.")
+        return self
+
+
+class TimmClassifier(_Classifier):
+    """A network of the timm library."""
+
+    kind: Literal["timm"]
+    name: str
+    """Model name in timm, for example `resnet18`."""
+    num_classes: int = Field(ge=2)
+    in_channels: int = Field(3, ge=1)
+    weights: Location | None = None
+    """A safetensors (or weights-only torch) file; null with `pretrained` lets timm find its own weights."""
+    pretrained: bool = False
+    """Let timm load its published weights from its cache."""
+    kwargs: dict[str, Any] = {}
+    """Further arguments of `timm.create_model`."""
+
+    @model_validator(mode="after")
+    def _some_weights(self) -> TimmClassifier:
+        if (self.weights is None) != self.pretrained:
+            raise ValueError("give either weights (a file) or pretrained: true, exactly one of them.")
+        return self
+
+
+class DirectoryClassifier(_Classifier):
+    """A classifier directory as `raycp train` writes it: config.json and model.safetensors."""
+
+    kind: Literal["directory"]
+    path: Location
+
+
+class PythonClassifier(_Classifier):
+    """Any torch module made by a function of the user's own package."""
+
+    kind: Literal["python"]
+    factory: str = Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
+    """`package.module:function`, importable where the replicas run; called with kwargs, returns an nn.Module
+    from images [B,C,H,W] (after resize and normalisation) to logits [B,K]."""
+    kwargs: dict[str, Any] = {}
+    num_classes: int = Field(ge=2)
+    weights: Location | None = None
+    """A safetensors file or a torch file that holds tensors only; null keeps what the function made."""
+    state_key: str | None = None
+    """Key under which a torch file keeps its state_dict."""
+    strip_prefix: str = ""
+    """Prefix to take off every key, for example `module.`."""
+
+
+ClassifierConfig = Annotated[
+    TimmClassifier | DirectoryClassifier | PythonClassifier, Field(discriminator="kind")
+]
