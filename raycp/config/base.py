@@ -38,9 +38,7 @@ Float = Annotated[float, BeforeValidator(_number_from_text)]
 class Frozen(BaseModel):
     """Base of all configuration models: immutable, and no unknown keys."""
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 ModelT = TypeVar("ModelT", bound=Frozen)
@@ -153,8 +151,10 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
         if isinstance(before, Mapping) and isinstance(after, Mapping):
             lines += differences(before, after, f"{path}.")
         elif before != after or (key in old) != (key in new):
-            shown = [json.dumps(v) if present else "(absent)" for v, present in
-                     ((before, key in old), (after, key in new))]
+            shown = [
+                json.dumps(v) if present else "(absent)"
+                for v, present in ((before, key in old), (after, key in new))
+            ]
             lines.append(f"{path}: {shown[0]} -> {shown[1]}")
     return lines
 
@@ -206,12 +206,14 @@ def _path(raw: Any, loc: Sequence[int | str]) -> str:
     parts: list[str] = []
     node = raw
     for position, item in enumerate(loc):
-        inside = (isinstance(node, dict) and item in node) or (isinstance(node, list) and isinstance(item, int))
+        inside = (isinstance(node, dict) and item in node) or (
+            isinstance(node, list) and isinstance(item, int)
+        )
         if not inside and position < len(loc) - 1:
             continue  # the tag of a union, not a key
         parts.append(str(item))
         if inside:
-            node = node[item]  # type: ignore[index]
+            node = node[item]
     return ".".join(parts)
 
 
@@ -224,7 +226,9 @@ def _keys_at(model: type[BaseModel], raw: Any, loc: Sequence[int | str]) -> list
         if fields:
             current = fields[0].annotation
         elif not isinstance(item, int):  # the tag of a union: keep the member that carries it
-            tagged = [c for c in candidates if any(item in get_args(f.annotation) for f in c.model_fields.values())]
+            tagged = [
+                c for c in candidates if any(item in get_args(f.annotation) for f in c.model_fields.values())
+            ]
             current = tagged[0] if tagged else current
     return [name for candidate in _models_in(current)[:1] for name in candidate.model_fields]
 
