@@ -1,0 +1,137 @@
+"""The Monte Carlo kernel: a task of blocks in, class counts out, in batches of one constant shape.
+
+Shapes: B batch size, K classes, R blocks of a task.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from raycp.errors import NumericsError
+from raycp.sampling.base_classifier import BaseClassifier
+from raycp.sampling.blocks import Block, Phase
+from raycp.sampling.noise import Noise
+
+
+@dataclass(frozen=True)
+class Examples:
+    """One noisy sample of each of E images, for looking at.
+
+    Attributes:
+        noisy, purified: float32 [E, C, H, W], pixel units, not clipped.
+        predicted: int64 [E], class of the purified sample.
+    """
+
+    noisy: npt.NDArray[np.float32]
+    purified: npt.NDArray[np.float32]
+    predicted: npt.NDArray[np.int64]
+
+
+class Kernel:
+    """Draws blocks and counts classes.
+
+    Every batch has the shape [batch_size, C, H, W]: the last one of a task is padded and its padding not counted, so
+    the base classifier is the same function for every sample. Counts stay on the device until the task ends.
+    """
+
+    def __init__(
+        self, base_classifier: BaseClassifier, noise: Noise, num_classes: int, batch_size: int
+    ) -> None:
+        self._base_classifier = base_classifier
+        self._noise = noise
+        self._num_classes = num_classes
+        self._batch_size = batch_size
+        self._device = base_classifier.device
+
+    def run(self, sigma: float, blocks: Sequence[Block]) -> npt.NDArray[np.int64]:
+        """Class counts of each block.
+
+        Args:
+            sigma: noise level, pixel units.
+            blocks: what to draw, of any images and phases.
+
+        Returns:
+            int64 [R, K + 1]; row r sums to `blocks[r].count`. Column K counts samples whose logits are not all
+            finite: the caller must treat a count there as an error, never as a vote.
+        """
+        K = self._num_classes
+        rows_T = torch.from_numpy(np.repeat(np.arange(len(blocks)), [b.count for b in blocks]))
+        rows_T = rows_T.to(self._device)
+        counts = torch.zeros(len(blocks) * (K + 1), dtype=torch.int64, device=self._device)
+        start = 0
+        for batch in batches(blocks, self._batch_size):
+            x_BCHW = self._padded(self._noise(sigma, batch))
+            n = sum(block.count for block in batch)
+            logits_BK = self._base_classifier(x_BCHW, sigma)[:n]
+            finite_B = logits_BK.isfinite().all(dim=1)
+            class_B = torch.where(finite_B, logits_BK.argmax(dim=1), K)
+            slots = rows_T[start : start + n] * (K + 1) + class_B
+            counts.scatter_add_(0, slots, torch.ones_like(slots))
+            start += n
+        return counts.view(len(blocks), K + 1).cpu().numpy()
+
+    def examples(self, sigma: float, images: Sequence[int]) -> Examples:
+        """The first estimation sample of each image, as the base classifier sees and purifies it."""
+        noisy, purified, predicted = [], [], []
+        blocks = [Block(image, Phase.ESTIMATION, 0, 1) for image in images]
+        for batch in batches(blocks, self._batch_size):
+            x = self._noise(sigma, batch)
+            clean, logits = self._base_classifier.purify_and_classify(self._padded(x), sigma)
+            noisy.append(x.cpu().numpy())
+            purified.append(clean[: len(batch)].cpu().numpy())
+            predicted.append(logits[: len(batch)].argmax(dim=1).cpu().numpy())
+        return Examples(np.concatenate(noisy), np.concatenate(purified), np.concatenate(predicted))
+
+    def self_test(self, sigma: float, image: int = 0) -> None:
+        """Check that a sample's logits depend neither on its place in a batch nor on its batch mates.
+
+        Raises:
+            NumericsError: permuting a batch, or replacing half of it by padding, changed a bit of the logits.
+        """
+        B = self._batch_size
+        x_BCHW = self._noise(sigma, [Block(image, Phase.SELECTION, 0, B)])
+        logits = self._base_classifier(x_BCHW, sigma)
+        order = torch.from_numpy(np.random.default_rng(0).permutation(B)).to(self._device)
+        permuted = self._base_classifier(x_BCHW[order], sigma)
+        half = (B + 1) // 2
+        padded = self._base_classifier(self._padded(x_BCHW[:half]), sigma)[:half]
+        for what, same in (
+            ("the order of a batch", _same_bits(permuted, logits[order])),
+            ("padding a batch", _same_bits(padded, logits[:half])),
+        ):
+            if not same:
+                raise NumericsError(
+                    f"{what} changes the logits of a sample, so the base classifier is not one function of the image "
+                    f"at batch size {B} on {self._device.type}. Try another numerics.batch_size, dtype float32, or "
+                    "compile: false, and check that the networks are in evaluation mode."
+                )
+
+    def _padded(self, x: torch.Tensor) -> torch.Tensor:
+        missing = self._batch_size - len(x)
+        return x if missing == 0 else torch.cat([x, x.new_zeros(missing, *x.shape[1:])])
+
+
+def batches(blocks: Sequence[Block], batch_size: int) -> Iterator[list[Block]]:
+    """Cut blocks, in order, into lists of `batch_size` samples; the last list may hold fewer."""
+    batch: list[Block] = []
+    room = batch_size
+    for image, phase, first, count in blocks:
+        while count:
+            taken = min(count, room)
+            batch.append(Block(image, phase, first, taken))
+            first, count, room = first + taken, count - taken, room - taken
+            if room == 0:
+                yield batch
+                batch, room = [], batch_size
+    if batch:
+        yield batch
+
+
+def _same_bits(a: torch.Tensor, b: torch.Tensor) -> bool:
+    """Equality in which NaN equals NaN: what is not finite is reported by the counts, with its image."""
+    return torch.equal(a.nan_to_num(), b.nan_to_num())
