@@ -16,13 +16,13 @@ class Phase(IntEnum):
 
 
 class Block(NamedTuple):
-    """Consecutive samples `first .. first + count - 1` of one image and phase."""
+    """Consecutive samples `first .. first + num_samples - 1` of one image and phase."""
 
     image: int
     """Position of the image in the run's image list."""
     phase: Phase
     first: int
-    count: int
+    num_samples: int
 
 
 def stream_word(sigma: float, phase: Phase) -> int:

@@ -56,17 +56,17 @@ class Kernel:
             blocks: what to draw, of any images and phases.
 
         Returns:
-            int64 [R, K + 1]; row r sums to `blocks[r].count`. Column K counts samples whose logits are not all
+            int64 [R, K + 1]; row r sums to `blocks[r].num_samples`. Column K counts samples whose logits are not all
             finite: the caller must treat a count there as an error, never as a vote.
         """
         K = self._num_classes
-        rows_T = torch.from_numpy(np.repeat(np.arange(len(blocks)), [b.count for b in blocks]))
+        rows_T = torch.from_numpy(np.repeat(np.arange(len(blocks)), [b.num_samples for b in blocks]))
         rows_T = rows_T.to(self._device)
         counts = torch.zeros(len(blocks) * (K + 1), dtype=torch.int64, device=self._device)
         start = 0
         for batch in batches(blocks, self._batch_size):
             x_BCHW = self._padded(self._noise(sigma, batch))
-            n = sum(block.count for block in batch)
+            n = sum(block.num_samples for block in batch)
             logits_BK = self._base_classifier(x_BCHW, sigma)[:n]
             finite_B = logits_BK.isfinite().all(dim=1)
             class_B = torch.where(finite_B, logits_BK.argmax(dim=1), K)

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from raycp.errors import DataError
 from raycp.sampling.blocks import Block, Phase, stream_word
 from raycp.sampling.discrete_gaussian import discrete_gaussian
 from raycp.sampling.philox import numpy_words, signed, torch_words
@@ -25,7 +26,7 @@ class Noise(Protocol):
     """Draws the noisy images of a batch of consecutive blocks."""
 
     def __call__(self, sigma: float, blocks: Sequence[Block]) -> torch.Tensor:
-        """Noisy images of all samples of the blocks, in order: float32 [sum of counts, C, H, W], pixel units."""
+        """Noisy images of all samples of the blocks, in order: float32 [sum of num_samples, C, H, W], pixel units."""
         ...
 
 
@@ -47,7 +48,9 @@ def make_noise(
     """
     if kind == "float":
         return FloatNoise(images, image_index, seed, device)
-    assert images.dtype == np.uint8, "sound noise is defined on the 1/255 grid"
+    if images.dtype != np.uint8:
+        raise DataError("sound noise needs 8-bit images; quantise them once, or set certify.noise to float.")
+    images = images.astype(np.uint8, copy=False)
     if device.type == "cpu":
         return NumpySoundNoise(images, image_index, seed)
     if device.type == "cuda" and find_spec("triton") is not None:
@@ -58,9 +61,7 @@ def make_noise(
 class NumpySoundNoise:
     """Sound noise on the CPU, by NumPy's Philox and a guide table."""
 
-    def __init__(
-        self, images: npt.NDArray[np.uint8], image_index: npt.NDArray[np.int64], seed: int
-    ) -> None:
+    def __init__(self, images: npt.NDArray[np.uint8], image_index: npt.NDArray[np.int64], seed: int) -> None:
         self._images_MV = images.reshape(len(images), -1)
         self._shape = images.shape[1:]
         self._image_index = image_index
@@ -70,13 +71,13 @@ class NumpySoundNoise:
         gaussian = discrete_gaussian(sigma)
         num_values = self._images_MV.shape[1]
         at_once = max(1, _WORDS_AT_ONCE // num_values)
-        noisy = np.empty((sum(block.count for block in blocks), num_values), dtype=np.float32)
+        noisy = np.empty((sum(block.num_samples for block in blocks), num_values), dtype=np.float32)
         row = 0
         for block in blocks:
             stream = stream_word(sigma, block.phase)
             index = int(self._image_index[block.image])
-            for first in range(block.first, block.first + block.count, at_once):
-                n = min(at_once, block.first + block.count - first)
+            for first in range(block.first, block.first + block.num_samples, at_once):
+                n = min(at_once, block.first + block.num_samples - first)
                 words = numpy_words(self._seed, index, stream, first, n, num_values)
                 noisy[row : row + n] = gaussian(words) + self._images_MV[block.image].astype(np.int16)
                 row += n
@@ -103,11 +104,11 @@ class _DeviceRows:
         self, sigma: float, blocks: Sequence[Block]
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
         """(slot, image index, stream word, sample), int64 [B] each; four small copies to the device."""
-        counts = [block.count for block in blocks]
+        counts = [block.num_samples for block in blocks]
         streams = {phase: signed(stream_word(sigma, phase)) for phase in Phase}
         slot = np.repeat([block.image for block in blocks], counts)
         stream = np.repeat(np.array([streams[block.phase] for block in blocks], dtype=np.int64), counts)
-        sample = np.concatenate([np.arange(b.first, b.first + b.count) for b in blocks])
+        sample = np.concatenate([np.arange(b.first, b.first + b.num_samples) for b in blocks])
         slot_B, stream_B, sample_B = (
             torch.from_numpy(a).to(self._device, non_blocking=True) for a in (slot, stream, sample)
         )
@@ -147,10 +148,29 @@ class FloatNoise(_DeviceRows):
     """
 
     def __call__(self, sigma: float, blocks: Sequence[Block]) -> torch.Tensor:
-        slot_B, index_B, stream_B, sample_B = self._rows(sigma, blocks)
-        words = torch_words(self._seed, index_B, stream_B, sample_B, self._images_MV.shape[1])
+        slot_B, words = self._words(sigma, blocks)
         uniform = (((words >> 11) & (2**53 - 1)).double() + 0.5) * 2.0**-53
         n = torch.special.ndtri(uniform).float()
         x = self._images_MV[slot_B]
         x = x.float().div_(255) if x.dtype == torch.uint8 else x
-        return (x + sigma * n).view(-1, *self._shape)
+        noisy: torch.Tensor = x + sigma * n
+        return noisy.view(-1, *self._shape)
+
+    def _words(self, sigma: float, blocks: Sequence[Block]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Slots int64 [B] and words int64 [B, V]; NumPy draws them where the device is the CPU."""
+        slot_B, index_B, stream_B, sample_B = self._rows(sigma, blocks)
+        num_values = self._images_MV.shape[1]
+        if self._device.type != "cpu":
+            return slot_B, torch_words(self._seed, index_B, stream_B, sample_B, num_values)
+        parts = [
+            numpy_words(
+                self._seed,
+                int(self._image_index[b.image]),
+                stream_word(sigma, b.phase),
+                b.first,
+                b.num_samples,
+                num_values,
+            )
+            for b in blocks
+        ]
+        return slot_B, torch.from_numpy(np.concatenate(parts).view(np.int64))

@@ -21,7 +21,7 @@ def _philox_round(c0, c1, c2, c3, k0, k1):  # type: ignore[no-untyped-def]
     return tl.umulhi(c2, m1) ^ c1 ^ k0, c2 * m1, tl.umulhi(c0, m0) ^ c3 ^ k1, c0 * m0
 
 
-@triton.jit
+@triton.jit  # type: ignore[untyped-decorator]
 def _count_below(words, thresholds, num_thresholds, STEPS: tl.constexpr):  # type: ignore[no-untyped-def]
     """Number of sorted thresholds <= word, by binary search with a fixed number of steps."""
     low = tl.zeros(words.shape, tl.int32)
@@ -36,7 +36,7 @@ def _count_below(words, thresholds, num_thresholds, STEPS: tl.constexpr):  # typ
     return low
 
 
-@triton.jit
+@triton.jit  # type: ignore[untyped-decorator]
 def _noisy_kernel(  # type: ignore[no-untyped-def]
     out, images, slot, image_index, stream, sample, thresholds, seed, num_thresholds, num_values,
     STEPS: tl.constexpr, BLOCK: tl.constexpr,

@@ -1,0 +1,101 @@
+"""What identifies a run: resolved config, hashes, versions, and the fingerprint of all that a certificate depends on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import subprocess
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal
+
+from raycp.config import RunConfig, differences, resolved, without_locations
+
+FORMAT = 1
+"""Changes when the same configuration would give other counts or other columns."""
+
+Kind = Literal["certify", "predict"]
+
+_PACKAGES = ("raycp", "torch", "ray", "numpy", "scipy", "pyarrow", "diffusers", "timm")
+_USED_BY_PREDICT = ("sigmas", "noise", "seed")
+
+
+def make_manifest(
+    kind: Kind,
+    config: RunConfig,
+    weights: Mapping[str, str | None],
+    data: Mapping[str, Any],
+    num_classes: int,
+) -> dict[str, Any]:
+    """The content of config.json.
+
+    Args:
+        kind: what the run computes.
+        config: with `numerics.device` and `numerics.batch_size` resolved to the values in force.
+        weights: SHA-256 over the tensors of each model (`purifier`, `classifier`), None where there is none.
+        data: `sha256` of the selected images, `source`, `image_index`, `class_names`.
+        num_classes: K.
+    """
+    identity = _identity(kind, config, weights, data["sha256"])
+    return {
+        "kind": kind,
+        "format": FORMAT,
+        "fingerprint": hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest(),
+        "config": resolved(config),
+        "weights": dict(weights),
+        "data": dict(data),
+        "num_classes": num_classes,
+        "versions": {"python": platform.python_version(), **_versions()},
+        "git_commit": _git_commit(),
+    }
+
+
+def manifest_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """One line per difference between two manifests that enters the fingerprint."""
+    lines = [] if old["kind"] == new["kind"] else [f"kind: {old['kind']} -> {new['kind']}"]
+    parts = [
+        {
+            **{key: value for key, value in manifest["config"].items() if key != "engine"},
+            "weights": manifest["weights"],
+            "data.sha256": manifest["data"]["sha256"],
+            "format": manifest["format"],
+        }
+        for manifest in (old, new)
+    ]
+    return lines + differences(parts[0], parts[1])
+
+
+def _identity(
+    kind: Kind, config: RunConfig, weights: Mapping[str, str | None], data_sha256: str
+) -> dict[str, Any]:
+    """Everything a row depends on; places of files and the engine are left out."""
+    content = without_locations(config)
+    del content["engine"]
+    if kind == "certify":
+        del content["predict"]
+    else:
+        content["certify"] = {key: content["certify"][key] for key in _USED_BY_PREDICT}
+    return {"format": FORMAT, "kind": kind, "config": content, "weights": dict(weights), "data": data_sha256}
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:  # an editable checkout that was never installed
+            found[package] = "unknown"
+    return found
+
+
+def _git_commit() -> str | None:
+    """Commit of the checkout that raycp runs from; None if it is not one."""
+    folder = Path(__file__).resolve().parents[2]
+    if not (folder / ".git").exists():
+        return None
+    done = subprocess.run(
+        ["git", "-C", str(folder), "rev-parse", "HEAD"], capture_output=True, text=True, check=False
+    )
+    return done.stdout.strip() or None

@@ -1,0 +1,160 @@
+"""A run directory: config.json, the ledger, the derived results; made once, resumed, never overwritten by another run."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from raycp.errors import RunMismatchError, StorageError
+from raycp.runs.ledger import Ledger
+from raycp.runs.manifest import manifest_differences
+from raycp.runs.storage import Storage
+from raycp.runs.tables import to_parquet
+
+CONFIG = "config.json"
+EXAMPLES = "examples.npz"
+RESULTS = {"certify": "certificates.parquet", "predict": "predictions.parquet"}
+
+
+class RunDirectory:
+    """One run on disk. Hold `storage.locked()` while writing."""
+
+    def __init__(self, storage: Storage, manifest: Mapping[str, Any]) -> None:
+        self.storage = storage
+        self.manifest = dict(manifest)
+        self.results_name = RESULTS[manifest["kind"]]
+
+    def ledger(self, image_index_M: np.ndarray) -> Ledger:
+        """The ledger of counts."""
+        return Ledger(self.storage, self.manifest["fingerprint"], image_index_M, self.manifest["num_classes"])
+
+    def write_results(self, table: pa.Table) -> None:
+        """Write the derived table; it is made from the ledger and may be written again."""
+        self.storage.write(self.results_name, to_parquet(table))
+
+    def write_examples(self, examples: Mapping[str, np.ndarray]) -> None:
+        """Write example images, see `RunResults.examples`."""
+        sink = io.BytesIO()
+        np.savez_compressed(sink, **dict(examples))  # type: ignore[arg-type]
+        self.storage.write(EXAMPLES, sink.getvalue())
+
+    def has_examples(self) -> bool:
+        """Whether example images were written."""
+        return self.storage.read(EXAMPLES) is not None
+
+
+def recorded_manifest(storage: Storage) -> dict[str, Any] | None:
+    """The content of config.json; None if the directory holds no run.
+
+    Raises:
+        StorageError: the file is damaged, or the directory holds something else.
+    """
+    data = storage.read(CONFIG)
+    if data is None:
+        if storage.names(""):
+            raise StorageError(
+                f"{storage.path()} is not empty and holds no {CONFIG}: it is not a run directory. Take another --out."
+            )
+        return None
+    try:
+        manifest = json.loads(data)
+    except ValueError as err:
+        raise StorageError(f"{storage.path(CONFIG)} is damaged: {err}.") from err
+    if not isinstance(manifest, dict) or not {"kind", "fingerprint", "config", "data"} <= manifest.keys():
+        raise StorageError(f"{storage.path(CONFIG)} is not the config.json of a certification run.")
+    return manifest
+
+
+def open_run(storage: Storage, manifest: Mapping[str, Any]) -> RunDirectory:
+    """Begin a run in an empty directory, or go on with the one that is there.
+
+    Raises:
+        RunMismatchError: the directory holds a run with another fingerprint; the message lists the differences.
+    """
+    recorded = recorded_manifest(storage)
+    if recorded is None:
+        storage.write(CONFIG, json.dumps(manifest, indent=2).encode())
+        return RunDirectory(storage, manifest)
+    if recorded["fingerprint"] != manifest["fingerprint"]:
+        lines = "\n".join(f"  {line}" for line in manifest_differences(recorded, manifest))
+        raise RunMismatchError(
+            f"{storage.path()} holds a run with another configuration:\n{lines}\n"
+            "Take another --out, or go back to the recorded values."
+        )
+    return RunDirectory(storage, recorded)
+
+
+@dataclass(frozen=True)
+class RunResults:
+    """What a run directory holds for readers.
+
+    Attributes:
+        name: last part of the path.
+        config: the content of config.json.
+        certificates: the table of results so far (predictions for a predict run).
+        examples: arrays over E examples: sigma f64, image_index, label, predicted i64, clean, noisy, purified
+            uint8 [E, C, H, W]; None if there are none.
+        num_images: images of the run.
+        complete: whether every (sigma, image) has its row.
+    """
+
+    name: str
+    path: str
+    config: dict[str, Any]
+    certificates: pa.Table
+    examples: dict[str, np.ndarray] | None
+    num_images: int
+    complete: bool
+
+
+def read_run(path: str) -> RunResults:
+    """Read a run directory, local or remote.
+
+    Raises:
+        StorageError: there is no run, or no results yet, or a file is damaged.
+    """
+    storage = Storage(path)
+    manifest = recorded_manifest(storage)
+    if manifest is None:
+        raise StorageError(f"{storage.path()} holds no run: there is no {CONFIG}.")
+    name = RESULTS[manifest["kind"]]
+    data = storage.read(name)
+    if data is None:
+        raise StorageError(
+            f"{storage.path()} has no {name} yet; run `raycp {manifest['kind']}` with --out {storage.path()} to go on."
+        )
+    try:
+        table = pq.read_table(pa.BufferReader(data))
+    except (pa.ArrowException, OSError) as err:
+        raise StorageError(
+            f"{storage.path(name)} is damaged ({str(err).splitlines()[0]}). It is derived: delete it and run "
+            f"`raycp {manifest['kind']}` again with --out {storage.path()}; nothing is drawn anew."
+        ) from err
+    num_images = len(manifest["data"]["image_index"])
+    return RunResults(
+        name=storage.path().rstrip("/").rpartition("/")[2],
+        path=storage.path(),
+        config=manifest,
+        certificates=table,
+        examples=_read_examples(storage),
+        num_images=num_images,
+        complete=len(table) == num_images * len(manifest["config"]["certify"]["sigmas"]),
+    )
+
+
+def _read_examples(storage: Storage) -> dict[str, np.ndarray] | None:
+    data = storage.read(EXAMPLES)
+    if data is None:
+        return None
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except (ValueError, OSError, EOFError) as err:
+        raise StorageError(f"{storage.path(EXAMPLES)} is damaged ({err}); delete it.") from err

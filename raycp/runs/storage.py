@@ -1,0 +1,147 @@
+"""Files of a run directory, on a local disk or in an object store: whole files, written atomically."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyarrow as pa
+from pyarrow import fs
+
+from raycp.errors import RunMismatchError, StorageError
+
+
+class Storage:
+    """A folder by path or URI (`s3://`, `gs://`, or anything else pyarrow knows).
+
+    A file is seen whole or not at all: local files are written aside, flushed to the disk, and renamed; object stores
+    publish an object when it is complete.
+
+    Args:
+        location: path or URI.
+
+    Raises:
+        StorageError: the URI is of no known kind, or the store does not answer.
+    """
+
+    def __init__(self, location: str) -> None:
+        self.location = location.rstrip("/") or "/"
+        self._local: Path | None = None
+        if "://" not in location:
+            self._local = Path(location).expanduser().absolute()
+            return
+        try:
+            self._fs, self._root = fs.FileSystem.from_uri(self.location)
+        except (pa.ArrowInvalid, OSError) as err:
+            raise StorageError(f"{location} cannot be used as a run directory: {err}") from err
+        if isinstance(self._fs, fs.LocalFileSystem):
+            self._local = Path(self._root)
+
+    def path(self, name: str = "") -> str:
+        """Where a file of the folder is, for messages."""
+        root = str(self._local) if self._local else self.location
+        return f"{root}/{name}" if name else root
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write a file, durable when this returns."""
+        with self._translated("write", name):
+            if self._local is None:
+                with self._fs.open_output_stream(f"{self._root}/{name}") as stream:
+                    stream.write(data)
+                return
+            target = self._local / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            aside = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+            try:
+                with aside.open("wb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+                aside.rename(target)
+            finally:
+                aside.unlink(missing_ok=True)
+            _sync_folder(target.parent)
+
+    def read(self, name: str) -> bytes | None:
+        """The content of a file; None if there is none."""
+        with self._translated("read", name):
+            try:
+                if self._local is not None:
+                    return (self._local / name).read_bytes()
+                with self._fs.open_input_stream(f"{self._root}/{name}") as stream:
+                    return bytes(stream.read())
+            except FileNotFoundError:
+                return None
+
+    def names(self, folder: str) -> list[str]:
+        """Names of the files in a subfolder, sorted, as `folder/name`; files still being written are not among them."""
+        with self._translated("list", folder):
+            if self._local is not None:
+                found = (self._local / folder).iterdir() if (self._local / folder).is_dir() else iter(())
+                names = [path.name for path in found if path.is_file()]
+            else:
+                selector = fs.FileSelector(f"{self._root}/{folder}", allow_not_found=True)
+                names = [info.base_name for info in self._fs.get_file_info(selector) if info.is_file]
+            return sorted(f"{folder}/{name}" for name in names if not name.startswith("."))
+
+    def delete(self, name: str) -> None:
+        """Remove a file that may be gone already."""
+        with self._translated("delete", name):
+            try:
+                if self._local is not None:
+                    (self._local / name).unlink()
+                else:
+                    self._fs.delete_file(f"{self._root}/{name}")
+            except FileNotFoundError:
+                return
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder against a second driver on this machine or a file system they share.
+
+        Object stores have no locks: two drivers there waste work but harm nothing, as parts never overwrite each other.
+
+        Raises:
+            RunMismatchError: another process holds it.
+        """
+        if self._local is None:
+            yield
+            return
+        import fcntl
+
+        with self._translated("lock", ".lock"):
+            self._local.mkdir(parents=True, exist_ok=True)
+            lock = (self._local / ".lock").open("w")
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as err:
+                raise RunMismatchError(
+                    f"{self.path()} is in use by another raycp process; wait for it to end, or take another --out."
+                ) from err
+            yield
+
+    @contextmanager
+    def _translated(self, verb: str, name: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as err:
+            if isinstance(err, FileNotFoundError):
+                raise
+            advice = "check the path and its permissions"
+            if err.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                advice = "make room; what was written before is whole"
+            reason = err.strerror or str(err)
+            raise StorageError(f"cannot {verb} {self.path(name)}: {reason}; {advice}.") from err
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

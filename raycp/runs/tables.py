@@ -1,0 +1,103 @@
+"""Arrow schemas of a run's tables, with units, and the way between rows and Parquet bytes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from raycp.certify.planner import Outcome
+
+
+def _field(name: str, kind: pa.DataType, unit: str) -> pa.Field:
+    return pa.field(name, kind, nullable=False, metadata={"unit": unit})
+
+
+_KEY = [
+    _field("sigma", pa.float64(), "pixel units, images in [0,1]"),
+    _field("image_index", pa.int64(), "index in the data set"),
+    _field("label", pa.int64(), "class"),
+]
+_COST = [
+    _field("stop_reason", pa.string(), "complete | skipped_wrong"),
+    _field("samples", pa.int64(), "noisy samples drawn, all phases"),
+    _field("seconds", pa.float64(), "time on the device"),
+    _field("numerics", pa.string(), "numerics class under which all samples were drawn"),
+]
+CERTIFICATES = pa.schema(
+    [
+        *_KEY,
+        _field("selected", pa.int64(), "class with most selection samples"),
+        _field("predicted", pa.int64(), "class; -1 = abstain"),
+        _field("radius", pa.float64(), "L2, pixel units, rounded down; 0 when abstaining"),
+        _field("p_A_lower", pa.float64(), "probability"),
+        _field("p_B_upper", pa.float64(), "probability"),
+        _field("n_A", pa.int64(), "estimation samples of the selected class"),
+        _field("n", pa.int64(), "estimation samples N"),
+        _field("n0", pa.int64(), "selection samples N0"),
+        _field("correct", pa.bool_(), "predicted == label"),
+        *_COST,
+    ]
+)
+PREDICTIONS = pa.schema(
+    [
+        *_KEY,
+        _field("predicted", pa.int64(), "class; -1 = abstain"),
+        _field("n_A", pa.int64(), "samples of the most frequent class"),
+        _field("n_B", pa.int64(), "samples of the second most frequent class"),
+        _field("n", pa.int64(), "samples"),
+        _field("correct", pa.bool_(), "predicted == label"),
+        *_COST,
+    ]
+)
+SCHEMAS = {"certify": CERTIFICATES, "predict": PREDICTIONS}
+
+
+def result_table(
+    kind: str,
+    outcomes: Sequence[Outcome],
+    labels_M: np.ndarray,
+    image_index_M: np.ndarray,
+    metadata: Mapping[str, Any],
+) -> pa.Table:
+    """The table of decided images, sorted by (sigma, position of the image in the run).
+
+    Args:
+        kind: `certify` or `predict`.
+        outcomes: decided units in any order.
+        labels_M, image_index_M: of the run's images.
+        metadata: goes into the file's schema metadata; `fingerprint` and the run's `config.json` content.
+    """
+    schema = SCHEMAS[kind]
+    ordered = sorted(outcomes, key=lambda outcome: (outcome.sigma, outcome.image))
+    images = np.array([outcome.image for outcome in ordered], dtype=np.int64)
+    common = {
+        "sigma": [outcome.sigma for outcome in ordered],
+        "image_index": image_index_M[images],
+        "label": labels_M[images],
+        "samples": [outcome.num_samples for outcome in ordered],
+        "seconds": [outcome.seconds for outcome in ordered],
+        "numerics": [outcome.numerics for outcome in ordered],
+    }
+    columns = [
+        pa.array(
+            common[field.name]
+            if field.name in common
+            else [getattr(outcome.row, field.name) for outcome in ordered],
+            type=field.type,
+        )
+        for field in schema
+    ]
+    described = {"fingerprint": str(metadata["fingerprint"]), "raycp": json.dumps(dict(metadata))}
+    return pa.Table.from_arrays(columns, schema=schema.with_metadata(described))
+
+
+def to_parquet(table: pa.Table) -> bytes:
+    """The table as a Parquet file."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd")
+    return sink.getvalue().to_pybytes()  # type: ignore[no-any-return]
