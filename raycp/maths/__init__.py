@@ -1,0 +1,29 @@
+"""Noise grids, preconditioning and solver steps: pure functions of tensors, without files.
+
+Noise levels here are in model units: images in [-1, 1], `sigma_model` is the standard deviation of the noise there.
+"""
+
+from raycp.maths.ddpm import closed_form_timestep, first_timestep, noise_levels, predicted_x0
+from raycp.maths.noise_grid import karras_grid, nearest_index
+from raycp.maths.preconditioning import (
+    Scalings,
+    consistency_scalings,
+    edm_scalings,
+    preconditioned,
+)
+from raycp.maths.probability_flow import heun_step, solve_to_zero
+
+__all__ = [
+    "Scalings",
+    "closed_form_timestep",
+    "consistency_scalings",
+    "edm_scalings",
+    "first_timestep",
+    "heun_step",
+    "karras_grid",
+    "nearest_index",
+    "noise_levels",
+    "preconditioned",
+    "predicted_x0",
+    "solve_to_zero",
+]

@@ -1,0 +1,69 @@
+"""Discrete-time diffusion: which step carries a given noise, and the image that a predicted noise implies.
+
+`abar_t` is the product of `1 - beta` up to and including step t, and steps count from 0, as in diffusers and in
+OpenAI's code: step 0 already carries noise. A noisy image is `x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) n`.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+_COSINE_OFFSET = 0.008  # s of Nichol & Dhariwal 2021, arXiv 2102.09672
+
+
+def noise_levels(alphas_cumprod: Tensor) -> Tensor:
+    """`sqrt(1 - abar_t)/sqrt(abar_t)`: the noise of each step in units of the unscaled image.
+
+    Args:
+        alphas_cumprod: abar, [T], descending, in [0, 1].
+
+    Returns:
+        float64 [T], ascending, model units; infinite where abar is 0.
+    """
+    alphas_cumprod = alphas_cumprod.to(torch.float64)
+    return ((1 - alphas_cumprod) / alphas_cumprod).sqrt()
+
+
+def first_timestep(alphas_cumprod: Tensor, sigma_model: float) -> int:
+    """The smallest `t >= 1` with `sqrt(1 - abar_t)/sqrt(abar_t) >= sigma_model`.
+
+    Args:
+        alphas_cumprod: abar, [T], descending.
+        sigma_model: noise level, model units; at most the noise of the last step.
+
+    Source: Carlini et al. 2022, arXiv 2206.10550, as in the authors' code (which leaves out step 0).
+    """
+    reached = noise_levels(alphas_cumprod)[1:] >= sigma_model
+    assert bool(reached.any()), "the caller holds sigma_model within the schedule"
+    return 1 + int(torch.argmax(reached.to(torch.int8)))
+
+
+def closed_form_timestep(num_timesteps: int, sigma_model: float) -> int:
+    """DensePure's step of the cosine schedule, `round(T (1 - 2 c asin(sin(pi/(2c))/sqrt(1 + s^2))/pi))`, c = 1.008.
+
+    The formula gives the time of the continuous schedule; the authors use it as the index of a step, which holds
+    the noise of one step later, so it lands one or two steps after `first_timestep`.
+
+    Args:
+        num_timesteps: T.
+        sigma_model: noise level s, model units.
+
+    Returns:
+        The step, at most `T - 1`.
+
+    Source: the code of Xiao et al. 2022 (DensePure) and of Li et al. 2024, arXiv 2407.00623.
+    """
+    c = 1 + _COSINE_OFFSET
+    angle = math.asin(math.sin(math.pi / (2 * c)) / math.sqrt(1 + sigma_model**2))
+    return min(round(num_timesteps * (1 - 2 * c * angle / math.pi)), num_timesteps - 1)
+
+
+def predicted_x0(x_t: Tensor, noise: Tensor, alpha_cumprod: float) -> Tensor:
+    """`(x_t - sqrt(1 - abar) eps)/sqrt(abar)`, any shape, model units.
+
+    Source: Ho et al. 2020, arXiv 2006.11239.
+    """
+    return (x_t - math.sqrt(1 - alpha_cumprod) * noise) / math.sqrt(alpha_cumprod)
