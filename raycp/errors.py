@@ -29,10 +29,6 @@ class UnsafeFileError(RaycpError):
     """A file that would run code if it were loaded in the ordinary way."""
 
 
-class InvalidLogitsError(RaycpError):
-    """The base classifier returned NaN or infinite logits."""
-
-
 class NumericsError(RaycpError):
     """The base classifier is not one function of its input under the chosen numerics."""
 

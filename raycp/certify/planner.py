@@ -15,7 +15,6 @@ import numpy.typing as npt
 
 from raycp.certify.rules import Row, Rule
 from raycp.certify.tally import Tally
-from raycp.errors import InvalidLogitsError
 from raycp.sampling.blocks import Block, Phase
 
 
@@ -184,32 +183,38 @@ class Planner:
         Returns:
             The blocks that are new and must be kept, and the units they decide.
 
-        Raises:
-            InvalidLogitsError: a sample's logits were NaN or infinite; nothing of the task is taken in.
+        Blocks with invalid logits are not taken in: their units are set aside with a reason that names the image
+        and the block, because a sample that is dropped or counted as a vote would void the certificate.
         """
-        self._refuse_invalid(task, counts_RK)
         per_sample = seconds / task.num_samples
         new: list[Counted] = []
         touched: dict[int, _Unit] = {}
         for block, counts in zip(task.blocks, counts_RK, strict=True):
             assert counts.sum() == block.num_samples, (block, counts)
             unit = self._open.get((task.sigma, block.image))
+            if unit is not None and counts[-1]:
+                self._give_up(unit, self._invalid(task.sigma, block, int(counts[-1])))
+                continue
             item = Counted(task.sigma, block, counts[:-1], task.numerics, per_sample * block.num_samples)
             if unit is None or unit.numerics != task.numerics or not self._add(unit, item):
                 self.num_ignored += block.num_samples
                 continue
             new.append(item)
             touched[block.image] = unit
-        return new, [outcome for unit in touched.values() for outcome in self._advance(unit)]
+        open_units = [unit for unit in touched.values() if self._open.get((unit.sigma, unit.image)) is unit]
+        return new, [outcome for unit in open_units for outcome in self._advance(unit)]
 
     def give_up(self, task: Task, reason: str) -> None:
         """Set aside the units of a task that failed for good; the others go on."""
         for block in task.blocks:
-            key = (task.sigma, block.image)
-            unit = self._open.pop(key, None)
+            unit = self._open.get((task.sigma, block.image))
             if unit is not None:
-                unit.todo.clear()
-                self._set_aside[key] = reason
+                self._give_up(unit, reason)
+
+    def _give_up(self, unit: _Unit, reason: str) -> None:
+        unit.todo.clear()
+        del self._open[unit.sigma, unit.image]
+        self._set_aside[unit.sigma, unit.image] = reason
 
     def _next_unit(self, sigma: float, numerics: str, live: Collection[str]) -> _Unit | None:
         """A unit with blocks to hand out: one begun, else a new one, else one whose numerics class is gone."""
@@ -226,7 +231,7 @@ class Planner:
             return None
         unit = queue.popleft()
         unit.queued = False
-        return unit
+        return unit  # one that was set aside meanwhile has nothing to hand out
 
     def _cut(self, unit: _Unit, room: int, blocks: list[Block]) -> int:
         """Move up to `room` samples from the unit's ranges to `blocks`; returns how many."""
@@ -285,11 +290,9 @@ class Planner:
             queue.append(unit)
         unit.queued = True
 
-    def _refuse_invalid(self, task: Task, counts_RK: npt.NDArray[np.int64]) -> None:
-        for block, counts in zip(task.blocks, counts_RK, strict=True):
-            if counts[-1]:
-                raise InvalidLogitsError(
-                    f"{counts[-1]} of {block.num_samples} samples have NaN or infinite logits: image "
-                    f"{self._image_index[block.image]}, sigma {task.sigma}, {block.phase.name.lower()} samples "
-                    f"{block.first} to {block.first + block.num_samples - 1}."
-                )
+    def _invalid(self, sigma: float, block: Block, num_invalid: int) -> str:
+        return (
+            f"{num_invalid} of {block.num_samples} samples have NaN or infinite logits: image "
+            f"{self._image_index[block.image]}, sigma {sigma}, {block.phase.name.lower()} samples "
+            f"{block.first} to {block.first + block.num_samples - 1}"
+        )

@@ -1,4 +1,4 @@
-"""What identifies a run: resolved config, hashes, versions, and the fingerprint of all that a certificate depends on."""
+"""What identifies a run: resolved config, hashes, versions, and a fingerprint of all a certificate depends on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run directory: config.json, the ledger, the derived results; made once, resumed, never overwritten by another run."""
+"""A run directory: config.json, the ledger, the results; made once, resumed, never overwritten by another run."""
 
 from __future__ import annotations
 
