@@ -1,0 +1,77 @@
+"""Connecting to Ray: an embedded local cluster by default, an existing one by address."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from raycp.config import Engine
+from raycp.errors import ClusterError
+
+# Ray reads these when it is imported or started; what the user has set stays.
+_ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+    "RAY_SCHEDULER_EVENTS": "0",
+    "RAY_TRAIN_ENABLE_STATE_TRACKING": "1",
+    "RAY_DISABLE_IMPORT_WARNING": "1",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+_OBJECT_STORE_BYTES = 512 * 2**20
+
+
+@contextmanager
+def connected(engine: Engine) -> Iterator[None]:
+    """Be connected to Ray within the block; a cluster that was started here is ended here.
+
+    A local cluster gets a token of its own, kept in memory only: nobody else on the machine or network can use it, and
+    no token file is left behind that would change how later clusters start.
+
+    Raises:
+        ClusterError: the address does not answer, or Ray could not start.
+    """
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    if engine.address is None and "RAY_AUTH_MODE" not in os.environ:
+        os.environ["RAY_AUTH_MODE"] = "token"
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    import ray
+
+    if ray.is_initialized():  # a caller's own cluster, or Ray's local mode in a test
+        yield
+        return
+    try:
+        if engine.address is None:
+            ray.init(
+                address="local",
+                num_cpus=engine.local_cpus or os.cpu_count(),
+                include_dashboard=engine.dashboard,
+                dashboard_host="127.0.0.1",
+                object_store_memory=_OBJECT_STORE_BYTES,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                configure_logging=True,
+            )
+        else:
+            ray.init(address=engine.address, log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, ValueError, RuntimeError, OSError) as err:
+        what = f"the Ray cluster at {engine.address!r}" if engine.address else "a local Ray cluster"
+        raise ClusterError(
+            f"cannot reach {what}: {str(err).splitlines()[0]} Check that it runs (`ray status`), that its Ray version "
+            "is the same as here, and that RAY_AUTH_TOKEN holds its token; leave engine.address out for a local one."
+        ) from err
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def dashboard_url() -> str | None:
+    """Where the dashboard of the connected cluster listens; None if it has none."""
+    import ray
+
+    url = ray.get_runtime_context().gcs_address and ray._private.worker.global_worker.node.webui_url
+    return f"http://{url}" if url else None

@@ -1,0 +1,191 @@
+"""Replicas as Ray actors. One handle is one life: the dispatcher, not Ray, decides what is tried again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray.actor import ActorHandle
+from ray.exceptions import GetTimeoutError, RayError, RayTaskError
+
+from raycp.certify.planner import Task
+from raycp.config import Engine
+from raycp.distributed.replica import Replica, ReplicaSpec
+from raycp.distributed.transport import Done, Event, Failed, Lost, Ready
+from raycp.errors import ClusterError, RaycpError
+from raycp.sampling.blocks import Block, Phase
+from raycp.sampling.kernel import Examples
+
+
+@ray.remote(max_restarts=0, max_task_retries=0, max_concurrency=1)
+class ReplicaActor:
+    """A thin wrapper: the replica itself knows nothing of Ray.
+
+    The replica is built by a method, not by the constructor: Ray hands back what a method raises, and only the text
+    of what a constructor raises.
+    """
+
+    def __init__(self) -> None:
+        self._place = f"node {ray.get_runtime_context().get_node_id()[:8]}"
+
+    def __repr__(self) -> str:
+        return f"Replica({self._place})"
+
+    def prepare(self, spec: ReplicaSpec, batch_size: int) -> tuple[str, str]:
+        self._replica = Replica(spec)
+        return self._replica.prepare(batch_size), f"{self._place}, {spec.device}"
+
+    def choose_batch_size(self, spec: ReplicaSpec) -> int:
+        return Replica(spec).choose_batch_size()
+
+    def run(self, sigma: float, blocks: Sequence[tuple[int, int, int, int]]) -> tuple[Any, float]:
+        return self._replica.run(
+            sigma, [Block(image, Phase(phase), first, n) for image, phase, first, n in blocks]
+        )
+
+    def examples(
+        self, spec: ReplicaSpec, batch_size: int, wanted: Sequence[tuple[float, int]]
+    ) -> list[Examples]:
+        replica = Replica(spec)
+        replica.prepare(batch_size)
+        return [replica.examples(sigma, [image]) for sigma, image in wanted]
+
+
+@dataclass(frozen=True)
+class _Call:
+    """What an object reference stands for; no ticket: the replica's start."""
+
+    replica: int
+    ticket: int | None
+
+
+class RayTransport:
+    """See `Transport`.
+
+    Args:
+        spec: goes into the object store once.
+        engine: CPUs and GPUs per replica.
+        batch_size: the run's batch shape.
+        name: of the run, for the dashboard.
+    """
+
+    def __init__(self, spec: ReplicaSpec, engine: Engine, batch_size: int, name: str) -> None:
+        self._spec = ray.put(spec)
+        self._engine = engine
+        self._batch_size = batch_size
+        self._name = f"{name}-{time.time_ns() % 10**9:x}"
+        self._actors: dict[int, ActorHandle] = {}
+        self._calls: dict[ray.ObjectRef, _Call] = {}
+
+    def start(self, replica: int) -> None:
+        actor = make_actor(self._engine, f"raycp {self._name} replica {replica}")
+        self._actors[replica] = actor
+        self._calls[actor.prepare.remote(self._spec, self._batch_size)] = _Call(replica, None)
+
+    def submit(self, replica: int, ticket: int, task: Task) -> None:
+        blocks = [(b.image, int(b.phase), b.first, b.num_samples) for b in task.blocks]
+        ref = self._actors[replica].run.options(name="certify.draw").remote(task.sigma, blocks)
+        self._calls[ref] = _Call(replica, ticket)
+
+    def wait(self, timeout: float) -> list[Event]:
+        refs = list(self._calls)
+        if not refs:
+            time.sleep(timeout)
+            return []
+        done, rest = ray.wait(refs, num_returns=1, timeout=timeout)
+        if done and rest:
+            more, _ = ray.wait(rest, num_returns=len(rest), timeout=0)
+            done += more
+        events = [self._event(ref) for ref in done]
+        return [event for event in events if event is not None]
+
+    def stop(self, replica: int) -> None:
+        for ref in [ref for ref, call in self._calls.items() if call.replica == replica]:
+            del self._calls[ref]
+        ray.kill(self._actors.pop(replica))
+
+    def capacity(self) -> int:
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        return sum(replicas_per_node(resources, self._engine) for resources in nodes)
+
+    def now(self) -> float:
+        return time.monotonic()
+
+    def _event(self, ref: ray.ObjectRef) -> Event | None:
+        call = self._calls.pop(ref, None)
+        if call is None:  # of a replica whose loss was noticed in this very batch
+            return None
+        try:
+            result = ray.get(ref)
+        except RayTaskError as err:
+            if call.ticket is not None:
+                return Failed(call.replica, call.ticket, _last_line(err))
+            self.stop(call.replica)
+            return Lost(call.replica, _last_line(err), err.cause)
+        except RayError as err:
+            self.stop(call.replica)
+            return Lost(call.replica, _last_line(err))
+        if call.ticket is None:
+            return Ready(call.replica, *result)
+        counts, seconds = result
+        return Done(call.replica, call.ticket, counts, seconds)
+
+
+def make_actor(engine: Engine, name: str) -> ActorHandle:
+    """A new replica actor; it waits in Ray until a node has room."""
+    options = {"num_cpus": engine.cpus_per_replica, "num_gpus": engine.gpus_per_replica, "name": name}
+    return ReplicaActor.options(**options).remote()
+
+
+def replicas_per_node(resources: dict[str, float], engine: Engine) -> int:
+    """Replicas that fit on an empty node with these resources."""
+    room = [resources.get("CPU", 0.0) / engine.cpus_per_replica]
+    if engine.gpus_per_replica > 0:
+        room.append(resources.get("GPU", 0.0) / engine.gpus_per_replica)
+    return int(min(room) + 1e-9)
+
+
+def require_room(engine: Engine) -> None:
+    """Refuse at once what an embedded cluster can never hold.
+
+    Raises:
+        ClusterError: no node fits one replica, and no autoscaler can bring one.
+    """
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    if engine.address is None and not any(replicas_per_node(resources, engine) for resources in nodes):
+        has = {kind: sum(r.get(kind, 0) for r in nodes) for kind in ("CPU", "GPU")}
+        raise ClusterError(
+            f"a replica wants {engine.cpus_per_replica:g} CPU and {engine.gpus_per_replica:g} GPU "
+            f"(engine.cpus_per_replica, engine.gpus_per_replica), but this machine has {has['CPU']:g} CPU and "
+            f"{has['GPU']:g} GPU."
+        )
+
+
+def on_one_replica(spec: ReplicaSpec, engine: Engine, name: str, method: str, *arguments: Any) -> Any:
+    """Start a replica, call one method, and end it.
+
+    Raises:
+        ClusterError: it did not start in time, or died.
+        RaycpError: what the replica itself raised.
+    """
+    actor = make_actor(engine, f"raycp {name} {method} {time.time_ns() % 10**9:x}")
+    try:
+        return ray.get(getattr(actor, method).remote(ray.put(spec), *arguments), timeout=engine.start_timeout)
+    except GetTimeoutError as err:
+        raise ClusterError(
+            f"no replica could start within engine.start_timeout = {engine.start_timeout:g} s."
+        ) from err
+    except RayError as err:
+        if isinstance(err, RayTaskError) and isinstance(err.cause, RaycpError):
+            raise err.cause from err
+        raise ClusterError(f"a replica failed at {method}: {_last_line(err)}") from err
+    finally:
+        ray.kill(actor)
+
+
+def _last_line(err: BaseException) -> str:
+    lines = [line for line in str(err).splitlines() if line.strip()]
+    return lines[-1].strip() if lines else type(err).__name__
