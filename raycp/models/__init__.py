@@ -1,0 +1,29 @@
+"""Published weights and formats to denoisers and classifiers: the only code that knows their conventions.
+
+diffusers and timm are imported by the functions that need them: each takes seconds.
+"""
+
+from raycp.models.base_classifier import Classifier
+from raycp.models.bundle import Bundle
+from raycp.models.check import check_models
+from raycp.models.classifier import build_classifier, read_classifier
+from raycp.models.classifier_directory import save_classifier
+from raycp.models.denoiser import Denoiser, Parametrisation
+from raycp.models.denoiser_directory import save_denoiser
+from raycp.models.diffusers_denoiser import build_denoiser, read_denoiser
+from raycp.models.residual_classifier import ResidualClassifier
+
+__all__ = [
+    "Bundle",
+    "Classifier",
+    "Denoiser",
+    "Parametrisation",
+    "ResidualClassifier",
+    "build_classifier",
+    "build_denoiser",
+    "check_models",
+    "read_classifier",
+    "read_denoiser",
+    "save_classifier",
+    "save_denoiser",
+]

@@ -1,0 +1,125 @@
+"""The diffusers scheduler beside a network: which parametrisation it stands for, and its noise schedule."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_args
+
+from torch import Tensor
+
+from raycp.config.models import DenoiserModel
+from raycp.errors import ModelError
+from raycp.models.denoiser import Parametrisation
+from raycp.models.json_file import read_json_object
+
+PARAMETRISATION_OF: dict[str, Parametrisation] = {
+    "CMStochasticIterativeScheduler": "consistency",
+    "EDMEulerScheduler": "edm",
+    "EDMDPMSolverMultistepScheduler": "edm",
+    "DDPMScheduler": "ddpm",
+    "DDIMScheduler": "ddpm",
+}
+
+_NUMBERS = ("sigma_data", "sigma_min", "sigma_max", "rho")
+_BETAS = (
+    "num_train_timesteps", "beta_schedule", "beta_start", "beta_end", "trained_betas", "rescale_betas_zero_snr",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class NoiseSchedule:
+    """What the arithmetic around a network needs to know; plain JSON values."""
+
+    parametrisation: Parametrisation
+    sigma_data: float = 0.5
+    sigma_min: float = 0.002
+    sigma_max: float = 80.0
+    rho: float = 7.0
+    num_steps: int | None = None
+    betas: dict[str, Any] = field(default_factory=dict)
+    """ddpm: the arguments of a diffusers DDPMScheduler that determine its betas."""
+
+
+def read_schedule(folder: Path, config: DenoiserModel) -> NoiseSchedule:
+    """Merge scheduler/scheduler_config.json with the run's configuration, which has the last word on numbers.
+
+    Args:
+        folder: pipeline folder, which may have no scheduler.
+        config: the model's section of the run's configuration.
+
+    Raises:
+        ModelError: no parametrisation is known, the two sources contradict each other, or the scheduler is of a
+            kind whose networks raycp does not evaluate.
+    """
+    path = folder / "scheduler" / "scheduler_config.json"
+    found = _diffusers_config(path) if path.is_file() else {}
+    parametrisation = _parametrisation(path, found.get("_class_name"), config.parametrisation)
+    if found.get("prediction_type", "epsilon") != "epsilon":
+        raise ModelError(
+            f"{path} has prediction_type {found['prediction_type']!r}; raycp evaluates networks trained with epsilon."
+        )
+    given = {name: getattr(config, name) for name in _NUMBERS if getattr(config, name) is not None}
+    if parametrisation == "ddpm":
+        if given:
+            raise ModelError(
+                f"purifier.model.{next(iter(given))} has no meaning for a ddpm model, whose noise levels are those of "
+                f"{path}; remove the key."
+            )
+        betas = {name: found[name] for name in _BETAS}
+        return NoiseSchedule("ddpm", betas=betas, num_steps=found["num_train_timesteps"])
+    numbers: dict[str, Any] = {name: float(found[name]) for name in _NUMBERS if name in found} | given
+    schedule = NoiseSchedule(parametrisation, num_steps=found.get("num_train_timesteps"), **numbers)
+    if schedule.sigma_min >= schedule.sigma_max:
+        raise ModelError(
+            f"sigma_min must be below sigma_max, got {schedule.sigma_min} and {schedule.sigma_max} "
+            f"from purifier.model together with {path}."
+        )
+    return schedule
+
+
+def alphas_cumprod(betas: dict[str, Any]) -> Tensor:
+    """The products abar of diffusers' own DDPMScheduler, float32 [T]."""
+    from diffusers import DDPMScheduler
+
+    scheduler: Any = DDPMScheduler
+    products: Tensor = scheduler(**betas).alphas_cumprod
+    return products
+
+
+def _diffusers_config(path: Path) -> dict[str, Any]:
+    """The scheduler's arguments with the defaults of its class filled in."""
+    import diffusers
+
+    content = read_json_object(path)
+    name = content.get("_class_name")
+    if name not in PARAMETRISATION_OF:
+        raise ModelError(f"{path} describes a {name}; known schedulers are {', '.join(PARAMETRISATION_OF)}.")
+    try:
+        scheduler = getattr(diffusers, name).from_config(content)
+    except (ValueError, TypeError, NotImplementedError) as err:
+        raise ModelError(f"{path} is not a {name} that diffusers can build: {err}") from err
+    return {"_class_name": name, **scheduler.config}
+
+
+def _parametrisation(
+    path: Path, scheduler: str | None, configured: Parametrisation | None
+) -> Parametrisation:
+    if scheduler is None:
+        if configured is None:
+            raise ModelError(
+                f"there is no {path}, so purifier.model.parametrisation must say how the network's output becomes "
+                f"an image: {', '.join(get_args(Parametrisation))}."
+            )
+        if configured == "ddpm":
+            raise ModelError(
+                f"a ddpm model needs the noise schedule it was trained with, but there is no {path}."
+            )
+        return configured
+    found = PARAMETRISATION_OF[scheduler]
+    if configured not in (None, found):
+        raise ModelError(
+            f"purifier.model.parametrisation is {configured}, but {path} describes a {scheduler}, which is {found}; "
+            "remove the key."
+        )
+    return found
