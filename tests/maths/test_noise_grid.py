@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -58,7 +59,7 @@ def test_the_grid_is_ascending_even_in_its_root_and_exact_at_its_ends(
     high = low * ratio
     grid = karras_grid(num_steps, low, high, rho).tolist()
     assert (grid[0], grid[-1]) == (low, high)
-    assert all(a < b for a, b in zip(grid[:-1], grid[1:], strict=True))
+    assert all(a < b for a, b in pairwise(grid))
     step = (high ** (1 / rho) - low ** (1 / rho)) / (num_steps - 1)
     for i, level in enumerate(grid):
         assert math.isclose(level ** (1 / rho), low ** (1 / rho) + i * step, rel_tol=1e-9)

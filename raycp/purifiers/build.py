@@ -1,0 +1,84 @@
+"""From a purifier's configuration and its model to a function of pixel images."""
+
+from __future__ import annotations
+
+from raycp.config.models import (
+    ConsistencyPurifier,
+    DDPMPurifier,
+    EDMPurifier,
+    NoPurifier,
+    PFODEPurifier,
+    PurifierConfig,
+)
+from raycp.errors import ModelError
+from raycp.maths import closed_form_timestep, karras_grid, noise_levels
+from raycp.models import Denoiser, Parametrisation
+from raycp.purifiers.consistency import OneStepConsistency
+from raycp.purifiers.ddpm import OneStepDDPM
+from raycp.purifiers.pf_ode import ProbabilityFlow
+from raycp.purifiers.pixels import Estimator, PixelPurifier, Purifier, unpurified
+
+_NEEDED: dict[str, Parametrisation] = {
+    "ddpm": "ddpm",
+    "edm": "edm",
+    "pf_ode": "edm",
+    "consistency": "consistency",
+}
+
+# Grid of the published CIFAR-10 consistency models, for models whose directory names no number of steps.
+_DEFAULT_NUM_STEPS = 18
+
+
+def build_purifier(config: PurifierConfig, denoiser: Denoiser | None) -> Purifier:
+    """Build the purifier, a function `(x_BCHW, sigma)` of pixel images.
+
+    Args:
+        config: the purifier section of the run's configuration.
+        denoiser: its model; None exactly when `config.kind` is none.
+
+    Raises:
+        ModelError: the model is of another parametrisation than the purifier needs.
+    """
+    assert (denoiser is None) == isinstance(config, NoPurifier)
+    if isinstance(config, NoPurifier) or denoiser is None:
+        return unpurified
+    needed = _NEEDED[config.kind]
+    if denoiser.parametrisation != needed:
+        raise ModelError(
+            f"purifier.kind is {config.kind}, which needs a model of parametrisation {needed}, but the one of "
+            f"purifier.model is {denoiser.parametrisation}: choose another model, or another kind."
+        )
+    estimate = _estimator(config, denoiser)
+    return PixelPurifier(estimate, denoiser.sigma_min, denoiser.sigma_max, config.clip)
+
+
+def _estimator(
+    config: DDPMPurifier | EDMPurifier | PFODEPurifier | ConsistencyPurifier, denoiser: Denoiser
+) -> Estimator:
+    if isinstance(config, DDPMPurifier):
+        if config.timestep == "closed_form":
+            _require_cosine_schedule(denoiser)
+        return OneStepDDPM(denoiser, config.timestep)
+    if isinstance(config, EDMPurifier):
+        return denoiser
+    bounds = (denoiser.sigma_min, denoiser.sigma_max, denoiser.rho)
+    if isinstance(config, PFODEPurifier):
+        return ProbabilityFlow(denoiser, karras_grid(config.num_steps, *bounds), config.start == "snapped")
+    if config.time == "exact":
+        return OneStepConsistency(denoiser, None)
+    num_steps = config.num_steps or denoiser.num_steps or _DEFAULT_NUM_STEPS
+    return OneStepConsistency(denoiser, karras_grid(num_steps, *bounds))
+
+
+def _require_cosine_schedule(denoiser: Denoiser) -> None:
+    """Hold the closed form, which knows the cosine schedule only, against the schedule of the model."""
+    abar = denoiser.alphas_cumprod
+    assert abar is not None
+    # In its middle, 2 sigma = 1, abar is 1/2 and falls by about pi/2 per T steps; the formula is two steps off at most.
+    t = closed_form_timestep(len(abar), 1.0)
+    if abs(float(abar[t]) - 0.5) > 4 / len(abar):
+        raise ModelError(
+            "purifier.timestep closed_form is a formula for the cosine schedule: for sigma = 0.5 it gives step "
+            f"{t} of {len(abar)}, where the schedule of purifier.model has noise of sigma = "
+            f"{float(noise_levels(abar)[t]) / 2:.3g}; use search."
+        )

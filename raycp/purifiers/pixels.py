@@ -1,0 +1,63 @@
+"""Pixel units and model units: the only place that converts between them.
+
+Images and `sigma` of smoothing are in pixel units, [0, 1]. Diffusion models live in [-1, 1], where the same noise has
+the standard deviation `sigma_model = 2 sigma`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from raycp.errors import ModelError
+
+# (x_BCHW, sigma) -> purified [B,C,H,W], pixel units.
+Purifier = Callable[[Tensor, float], Tensor]
+
+# (x_BCHW, sigma_model) -> estimate of the clean image [B,C,H,W], model units.
+Estimator = Callable[[Tensor, float], Tensor]
+
+
+@dataclass(frozen=True)
+class PixelPurifier:
+    """A purifier that works in model units, called in pixel units."""
+
+    estimate: Estimator
+    sigma_min: float
+    """Smallest noise level the model knows, model units."""
+    sigma_max: float
+    """Largest noise level the model knows, model units."""
+    clip: bool
+    """Clip the result to the range of images; otherwise nothing is clipped, as in the published purifiers."""
+
+    def __call__(self, x_BCHW: Tensor, sigma: float) -> Tensor:
+        """Remove Gaussian noise of standard deviation `sigma`.
+
+        Args:
+            x_BCHW: noisy images, pixel units, not clipped.
+            sigma: standard deviation of their noise, pixel units.
+
+        Returns:
+            [B,C,H,W], pixel units.
+
+        Raises:
+            ModelError: `2 sigma` is outside the noise levels of the model.
+        """
+        sigma_model = 2 * sigma
+        if not self.sigma_min <= sigma_model <= self.sigma_max:
+            raise ModelError(
+                f"sigma = {sigma} on images in [0,1] is {sigma_model} in the units of the purifier's model, whose "
+                f"noise levels go from {self.sigma_min:g} to {self.sigma_max:g}; allowed are sigmas from "
+                f"{self.sigma_min / 2:g} to {self.sigma_max / 2:g}."
+            )
+        estimate_BCHW = self.estimate(2 * x_BCHW - 1, sigma_model)
+        if self.clip:
+            estimate_BCHW = estimate_BCHW.clamp(-1, 1)
+        return (estimate_BCHW + 1) / 2
+
+
+def unpurified(x_BCHW: Tensor, sigma: float) -> Tensor:
+    """The noisy image itself: plain randomized smoothing."""
+    return x_BCHW
