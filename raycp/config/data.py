@@ -56,28 +56,46 @@ class Cifar10Data(_Data):
     """test: 10,000 images; train: the five batches in order, 50,000."""
 
 
-class ParquetData(_Data):
+class EncodedData(_Data):
+    """Images that Pillow decodes. All must end with one size and one mode; these keys bring them there."""
+
+    convert: Literal["rgb", "grey"] | None = None
+    """Turn every image into this mode (Pillow; alpha is dropped); null: grey or RGB, and all alike."""
+    resize: int | None = Field(None, ge=1)
+    """Resize the shorter side to this many pixels (Pillow, bilinear), once, before any noise."""
+    crop: int | None = Field(None, ge=1)
+    """Then cut this many pixels square from the centre."""
+
+    @model_validator(mode="after")
+    def _crop_fits(self) -> EncodedData:
+        if self.resize is not None and self.crop is not None and self.crop > self.resize:
+            raise ValueError(
+                f"crop must be at most resize, the shorter side it is cut from, got crop {self.crop} "
+                f"and resize {self.resize}."
+            )
+        return self
+
+
+class ParquetData(EncodedData):
     """The Hugging Face layout: an image column (`img` or `image`; encoded bytes or struct) and a label."""
 
     name: Literal["parquet"]
     path: Location
     """A parquet file, or a folder whose *.parquet files are read in the order of their names."""
+    split: str | None = Field(None, pattern=r"^[A-Za-z0-9._]+$")
+    """Read only the files of this split (test-00000-of-00001.parquet, ...); null: all files, of one split."""
     image_column: str | None = None
     """Name of the image column; null takes `img` or `image`."""
     label_column: str = "label"
     """Name of the integer label column."""
 
 
-class FolderData(_Data):
+class FolderData(EncodedData):
     """Image files in one folder per class; classes and files in the order of their names."""
 
     name: Literal["folder"]
     path: Location
     """Folder that holds the class folders."""
-    resize: int | None = Field(None, ge=1)
-    """Resize the shorter side to this many pixels (Pillow, bilinear), once, before anything else."""
-    crop: int | None = Field(None, ge=1)
-    """Then cut this many pixels square from the centre."""
 
 
 class NpzData(_Data):
@@ -90,6 +108,8 @@ class NpzData(_Data):
     """Array of images: uint8, or floats in [0,1]."""
     labels_key: str = "labels"
     """Array of integer labels."""
+    layout: Literal["HWC", "CHW"] | None = None
+    """Order of the axes of 4-D images; null: the one axis with 1, 3 or 4 entries is the channel axis."""
 
 
 DataConfig = Annotated[
