@@ -17,7 +17,6 @@ from raycp.distributed.replica import Replica, ReplicaSpec
 from raycp.distributed.transport import Done, Event, Failed, Lost, Ready
 from raycp.errors import ClusterError, RaycpError
 from raycp.sampling.blocks import Block, Phase
-from raycp.sampling.kernel import Examples
 
 
 @ray.remote(max_restarts=0, max_task_retries=0, max_concurrency=1)
@@ -45,13 +44,6 @@ class ReplicaActor:
         return self._replica.run(
             sigma, [Block(image, Phase(phase), first, n) for image, phase, first, n in blocks]
         )
-
-    def examples(
-        self, spec: ReplicaSpec, batch_size: int, wanted: Sequence[tuple[float, int]]
-    ) -> list[Examples]:
-        replica = Replica(spec)
-        replica.prepare(batch_size)
-        return [replica.examples(sigma, [image]) for sigma, image in wanted]
 
 
 @dataclass(frozen=True)
@@ -137,7 +129,7 @@ class RayTransport:
 def make_actor(engine: Engine, name: str) -> ActorHandle:
     """A new replica actor; it waits in Ray until a node has room."""
     options = {"num_cpus": engine.cpus_per_replica, "num_gpus": engine.gpus_per_replica, "name": name}
-    return ReplicaActor.options(**options).remote()
+    return ReplicaActor.options(**options).remote()  # type: ignore[attr-defined]
 
 
 def replicas_per_node(resources: dict[str, float], engine: Engine) -> int:

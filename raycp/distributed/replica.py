@@ -105,14 +105,15 @@ class Replica:
         return Kernel(self.base_classifier, self._noise, self._spec.num_classes, batch_size)
 
     def _build(self) -> BaseClassifier:
-        denoiser = None
+        self.denoiser = None
         if self._spec.purifier is not None:
-            denoiser = build_denoiser(self._spec.purifier)
-            denoiser.network = prepare_network(denoiser.network, self._numerics, self._device)
-        classifier = prepare_network(build_classifier(self._spec.classifier), self._numerics, self._device)
+            self.denoiser = build_denoiser(self._spec.purifier)
+            self.denoiser.network = prepare_network(self.denoiser.network, self._numerics, self._device)
+        self.classifier = build_classifier(self._spec.classifier).to(self._device)
+        self.classifier.network = prepare_network(self.classifier.network, self._numerics, self._device)
         return BaseClassifier(
-            purify=build_purifier(self._config.purifier, denoiser),
-            classify=classifier,
+            purify=build_purifier(self._config.purifier, self.denoiser),
+            classify=self.classifier,
             device=self._device,
             dtype=torch.bfloat16 if self._numerics.dtype == "bfloat16" else torch.float32,
             channels_last=self._numerics.channels_last,

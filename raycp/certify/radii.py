@@ -1,0 +1,47 @@
+"""The radii of a run's table, checked against what its number of samples can certify at all."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from raycp.config import CertifyProtocol
+from raycp.config.certify import DEFAULT_RADII
+from raycp.errors import ConfigError
+from raycp.statistics import largest_certifiable_radius, round_down
+
+
+def largest_radii(protocol: CertifyProtocol, slack: Mapping[float, float]) -> dict[float, float]:
+    """Per sigma, the radius of an image whose N samples are all of one class, pixel units."""
+    return {
+        sigma: largest_certifiable_radius(
+            sigma, protocol.num_estimation, protocol.alpha, protocol.bound, slack[sigma]
+        )
+        for sigma in protocol.sigmas
+    }
+
+
+def table_radii(protocol: CertifyProtocol, slack: Mapping[float, float]) -> tuple[list[float], list[float]]:
+    """The radii to report, and the default ones that were dropped because no sigma can reach them with this N.
+
+    Raises:
+        ConfigError: N certifies nothing at all, or a radius that was asked for is beyond every sigma's reach.
+    """
+    reach = max(largest_radii(protocol, slack).values())
+    if reach < 0:
+        level = protocol.alpha if protocol.bound == "one_sided" else protocol.alpha / 2
+        raise ConfigError(
+            f"certify.num_estimation = {protocol.num_estimation} cannot certify any image at certify.alpha = "
+            f"{protocol.alpha:g}: even {protocol.num_estimation} equal votes leave p_A below 1/2. It must be at least "
+            f"{math.ceil(math.log(level) / math.log(0.5)) + 1}."
+        )
+    if protocol.radii is None:
+        return [r for r in DEFAULT_RADII if r <= reach], [r for r in DEFAULT_RADII if r > reach]
+    beyond = [radius for radius in protocol.radii if radius > reach]
+    if beyond:
+        raise ConfigError(
+            f"certify.radii contains {beyond[0]:g}, but certify.num_estimation = {protocol.num_estimation} at "
+            f"certify.alpha = {protocol.alpha:g} certifies at most {round_down(reach, 3)} (sigma "
+            f"{max(protocol.sigmas):g}). Raise N, or leave the radius out."
+        )
+    return list(protocol.radii), []

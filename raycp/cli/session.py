@@ -1,0 +1,101 @@
+"""What `raycp certify` and `raycp predict` share: plan, run with a display, and say how it ended."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import typer
+
+from raycp.errors import ConfigError, RaycpError
+
+if TYPE_CHECKING:
+    from raycp.config import RunConfig
+    from raycp.distributed.job import Job
+
+
+def run_session(
+    kind: Literal["certify", "predict"], config_path: Path, out: str, overrides: Sequence[str], dry_run: bool
+) -> None:
+    """Run one session; exits with 1 if the run is not complete."""
+    from raycp.config import RunConfig, load_config
+
+    config = load_config(RunConfig, config_path, overrides)
+    if not run_config(kind, config, out, dry_run):
+        raise typer.Exit(1)
+
+
+def run_config(
+    kind: Literal["certify", "predict"], config: RunConfig, out: str, dry_run: bool = False
+) -> bool:
+    """Plan, run and summarise; whether the run is complete. What failed is raised, after saying how to go on."""
+    from raycp.distributed.job import prepare_job
+
+    job = prepare_job(kind, config)
+    if job.dropped_radii:
+        _say(
+            f"radii {', '.join(f'{r:g}' for r in job.dropped_radii)} are left out of the table: "
+            f"N = {config.certify.num_estimation} cannot certify them at any sigma"
+        )
+    if dry_run:
+        typer.echo(plan(job))
+        return True
+
+    from raycp.cli.display import make_display
+    from raycp.distributed.session import run_job
+
+    resume = f"resume with: {_command_line()}"
+    try:
+        with make_display() as display:
+            complete = run_job(job, out, display)
+    except ConfigError:
+        raise
+    except (RaycpError, KeyboardInterrupt):
+        _say(resume)
+        raise
+    if not complete:
+        _say(f"interrupted; what was drawn is kept. {resume[0].upper()}{resume[1:]}")
+        return False
+    _say(f"done: results in {out}")
+    return True
+
+
+def plan(job: Job) -> str:
+    """The plan of a run and its size, for --dry-run."""
+    config = job.config
+    images, sigmas = len(job.images), config.certify.sigmas
+    samples = images * len(sigmas) * job.rule.largest_demand()
+    batch_size = config.numerics.batch_size
+    batches = "measured first" if batch_size == "auto" else f"{-(-samples // batch_size):,} of {batch_size}"
+    values = job.images.images[0].size
+    weights = [bundle for bundle in (job.purifier, job.classifier) if bundle is not None]
+    weight_bytes = sum(array.nbytes for bundle in weights for array in bundle.state.values())
+    batch_bytes = 0 if batch_size == "auto" else batch_size * values * 4
+    upper = " at most (certify.skip_wrong)" if config.certify.skip_wrong else ""
+    rows = {
+        "images": f"{images:,} of {job.images.source}, shape {'x'.join(map(str, job.images.images.shape[1:]))}",
+        "sigmas": ", ".join(f"{sigma:g}" for sigma in sigmas),
+        "purifier": f"{config.purifier.kind}"
+        + (f", {job.purifier.parameters:,} parameters" if job.purifier else ""),
+        "classifier": f"{config.classifier.kind}, {job.classifier.parameters:,} parameters, {job.num_classes} classes",
+        "samples": f"{samples:,}{upper}",
+        "batches": batches,
+        "radii": ", ".join(f"{radius:g}" for radius in job.radii) or "-",
+        "device": f"{config.numerics.device}, {config.numerics.dtype}, {config.engine.cpus_per_replica:g} CPU and "
+        f"{config.engine.gpus_per_replica:g} GPU per replica",
+        "memory": f"{weight_bytes / 2**20:.1f} MiB of weights and {batch_bytes / 2**20:.1f} MiB of input per batch in "
+        f"each replica, {job.images.images.nbytes / 2**20:.1f} MiB of images per node",
+        "noise slack": ", ".join(f"{sigma:g}: {slack:.1e}" for sigma, slack in job.slack.items()),
+    }
+    return "\n".join(f"{name:12} {text}" for name, text in rows.items())
+
+
+def _command_line() -> str:
+    return shlex.join(["raycp", *sys.argv[1:]])
+
+
+def _say(text: str) -> None:
+    typer.echo(text, err=True)

@@ -1,0 +1,189 @@
+"""A job: configuration, images and weights read and checked on the driver, before any cluster is asked for anything."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from raycp.certify.planner import Planner
+from raycp.certify.radii import table_radii
+from raycp.certify.rules import FixedRule, PredictRule, Rule
+from raycp.config import RunConfig, resolved
+from raycp.data import ImageSet, load_images, require_grid
+from raycp.distributed.replica import Replica, ReplicaSpec
+from raycp.errors import DataError
+from raycp.models import Bundle, check_models, read_classifier, read_denoiser
+from raycp.runs import make_manifest
+from raycp.runs.manifest import Kind
+from raycp.sampling.base_classifier import choose_device
+from raycp.sampling.discrete_gaussian import discrete_gaussian
+
+_EXAMPLES_PER_SIGMA = 8
+
+
+@dataclass(frozen=True)
+class Job:
+    """What one command will compute.
+
+    Attributes:
+        kind: `certify` or `predict`.
+        config: with the device resolved; the batch size may still be `auto`.
+        images: the selected images.
+        purifier, classifier: weights; no purifier for plain smoothing.
+        num_classes: K.
+        slack: per sigma, the distance of the drawn noise from the Gaussian.
+        radii: of the table.
+        dropped_radii: default radii that N cannot certify.
+    """
+
+    kind: Kind
+    config: RunConfig
+    images: ImageSet
+    purifier: Bundle | None
+    classifier: Bundle
+    num_classes: int
+    slack: dict[float, float]
+    radii: list[float]
+    dropped_radii: list[float]
+
+    @property
+    def spec(self) -> ReplicaSpec:
+        """What a replica is built from."""
+        return ReplicaSpec(
+            config=resolved(self.config),
+            purifier=self.purifier,
+            classifier=self.classifier,
+            images=self.images.images,
+            image_index=self.images.indices,
+            num_classes=self.num_classes,
+            device=self.config.numerics.device,
+        )
+
+    @property
+    def rule(self) -> Rule:
+        """The sampling rule."""
+        if self.kind == "predict":
+            return PredictRule(self.config.predict)
+        return FixedRule(self.config.certify, self.slack)
+
+    def planner(self) -> Planner:
+        """A planner with nothing drawn yet."""
+        sigmas = self.config.certify.sigmas
+        return Planner(sigmas, self.images.labels, self.images.indices, self.rule, self.num_classes)
+
+    def with_batch_size(self, batch_size: int) -> Job:
+        """The job with its batch shape fixed."""
+        numerics = self.config.numerics.model_copy(update={"batch_size": batch_size})
+        return replace(self, config=self.config.model_copy(update={"numerics": numerics}))
+
+    def manifest(self) -> dict[str, Any]:
+        """The content of config.json; the batch size must be fixed."""
+        assert self.config.numerics.batch_size != "auto"
+        names = self.images.class_names
+        return make_manifest(
+            self.kind,
+            self.config,
+            weights={
+                "purifier": self.purifier.sha256 if self.purifier else None,
+                "classifier": self.classifier.sha256,
+            },
+            data={
+                "sha256": self.images.sha256,
+                "source": self.images.source,
+                "shape": list(self.images.images.shape[1:]),
+                "image_index": self.images.indices.tolist(),
+                "class_names": None if names is None else list(names),
+            },
+            num_classes=self.num_classes,
+        ) | {"radii": self.radii, "slack": {str(sigma): value for sigma, value in self.slack.items()}}
+
+    def checked(self) -> Job:
+        """This job, after one image went through the base classifier on this machine's CPU.
+
+        Raises:
+            ModelError: the networks do not fit the images or each other.
+        """
+        replica = self._on_cpu()
+        image = torch.from_numpy(np.array(self.images.images[0])).float()
+        if self.images.images.dtype == np.uint8:
+            image /= 255
+        check_models(
+            replica.base_classifier.purify,
+            replica.denoiser,
+            replica.classifier,
+            image,
+            self.config.certify.sigmas,
+        )
+        return self
+
+    def examples(self) -> dict[str, np.ndarray]:
+        """One noisy and purified sample of the first few images at each sigma, for looking at; see `RunResults`."""
+        wanted = range(min(_EXAMPLES_PER_SIGMA, len(self.images)))
+        replica = self._on_cpu()
+        replica.prepare(len(wanted))
+        sigmas = self.config.certify.sigmas
+        parts = [replica.examples(sigma, wanted) for sigma in sigmas]
+        images = np.tile(np.array(wanted), len(sigmas))
+        clean = self.images.images[images]
+        return {
+            "sigma": np.repeat(np.array(sigmas, dtype=np.float64), len(wanted)),
+            "image_index": self.images.indices[images],
+            "label": self.images.labels[images],
+            "predicted": np.concatenate([part.predicted for part in parts]),
+            "clean": clean if clean.dtype == np.uint8 else _displayed(clean),
+            "noisy": _displayed(np.concatenate([part.noisy for part in parts])),
+            "purified": _displayed(np.concatenate([part.purified for part in parts])),
+        }
+
+    def _on_cpu(self) -> Replica:
+        plain = {"device": "cpu", "compile": False, "dtype": "float32"}
+        config = self.config.model_copy(update={"numerics": self.config.numerics.model_copy(update=plain)})
+        return Replica(replace(self.spec, config=resolved(config), device="cpu"))
+
+
+def prepare_job(kind: Kind, config: RunConfig) -> Job:
+    """Read and check all that a run needs.
+
+    Raises:
+        DataError, ModelError, ConfigError: what is missing, damaged or does not fit, by name.
+    """
+    images = load_images(config.data)
+    sigmas = config.certify.sigmas
+    slack = dict.fromkeys(sigmas, 0.0)
+    if config.certify.noise == "sound":
+        images = require_grid(images)
+        values = int(np.prod(images.images.shape[1:]))
+        slack = {sigma: discrete_gaussian(sigma).slack(values) for sigma in sigmas}
+    radii, dropped = table_radii(config.certify, slack) if kind == "certify" else ([], [])
+    device = choose_device(config.numerics, config.engine.gpus_per_replica)
+    numerics = config.numerics.model_copy(update={"device": device})
+    purifier = None if config.purifier.kind == "none" else read_denoiser(config.purifier.model)
+    classifier = read_classifier(config.classifier)
+    num_classes = int(classifier.recipe["num_classes"])
+    if images.labels.max() >= num_classes:
+        worst = int(images.labels.argmax())
+        raise DataError(
+            f"image {images.indices[worst]} of {images.source} has label {images.labels[worst]}, but the classifier "
+            f"has {num_classes} classes (0 to {num_classes - 1}): data and classifier do not belong together."
+        )
+    job = Job(
+        kind=kind,
+        config=config.model_copy(update={"numerics": numerics}),
+        images=images,
+        purifier=purifier,
+        classifier=classifier,
+        num_classes=num_classes,
+        slack=slack,
+        radii=radii,
+        dropped_radii=dropped,
+    )
+    return job.checked()
+
+
+def _displayed(images: np.ndarray) -> np.ndarray:
+    """Pixels in [0, 1] units to uint8, clipped: for the eye only."""
+    shown: np.ndarray = np.rint(np.clip(images, 0, 1) * 255).astype(np.uint8)
+    return shown

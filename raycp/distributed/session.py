@@ -1,0 +1,194 @@
+"""One session of a run: open or resume its directory, draw what is missing, leave results behind."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from raycp.certify.planner import Counted, Outcome, Planner
+from raycp.certify.rules import CertificateRow
+from raycp.config import RunConfig, parse_config
+from raycp.distributed.cluster import connected, dashboard_url
+from raycp.distributed.dispatch import Dispatcher, Progress
+from raycp.distributed.job import Job
+from raycp.runs import RunDirectory, Storage, open_run, recorded_manifest
+from raycp.runs.ledger import Ledger
+from raycp.runs.tables import result_table
+
+
+class Observer(Protocol):
+    """Who watches a session."""
+
+    def note(self, text: str) -> None:
+        """One thing that happened."""
+        ...
+
+    def progress(self, progress: Progress, accuracies: Sequence[SigmaAccuracy]) -> None:
+        """How far the run is."""
+        ...
+
+
+@dataclass(frozen=True)
+class SigmaAccuracy:
+    """Accuracy so far at one noise level, over the images that are durable."""
+
+    sigma: float
+    decided: int
+    certified: tuple[tuple[float, float], ...]
+    """(eps, share of the decided images that are certified correct at eps); for predictions one entry at eps 0."""
+
+
+def run_job(job: Job, out: str, observer: Observer) -> bool:
+    """Run or resume `job` in the directory `out`.
+
+    Returns:
+        Whether every image is decided; false if the user interrupted.
+
+    Raises:
+        RunMismatchError: `out` holds another run, or is in use.
+        RaycpError: whatever stopped the work; what came back before is durable.
+    """
+    storage = Storage(out)
+    with ExitStack() as stack:
+        stack.enter_context(storage.locked())
+        recorded = recorded_manifest(storage)
+        if job.config.numerics.batch_size == "auto":
+            if recorded is not None:
+                batch_size = parse_config(RunConfig, recorded["config"]).numerics.batch_size
+            else:
+                stack.enter_context(_connected(job, observer))
+                batch_size = _measured_batch_size(job, observer)
+            assert batch_size != "auto"
+            job = job.with_batch_size(batch_size)
+        run = open_run(storage, job.manifest())
+        if not run.has_examples():
+            run.write_examples(job.examples())
+        ledger = run.ledger(job.images.indices)
+        planner = job.planner()
+        sink = _Results(job, run, ledger, [o for unit in ledger.read() for o in planner.restore(unit)])
+        if recorded is not None:
+            observer.note(
+                f"resuming: {planner.num_decided} of {planner.num_units} (sigma, image) pairs are decided, at most "
+                f"{planner.remaining_samples():,} samples are left"
+            )
+        try:
+            if not planner.finished:
+                stack.enter_context(_connected(job, observer))
+                _draw(job, planner, sink, observer, run.storage.path().rpartition("/")[2])
+        finally:
+            sink.finish()
+        return planner.finished
+
+
+def _draw(job: Job, planner: Planner, sink: _Results, observer: Observer, name: str) -> None:
+    from raycp.distributed.ray_transport import RayTransport, require_room
+
+    require_room(job.config.engine)
+    batch_size = job.config.numerics.batch_size
+    assert batch_size != "auto"
+    transport = RayTransport(job.spec, job.config.engine, batch_size, name)
+    dispatcher = Dispatcher(
+        planner,
+        transport,
+        job.config.engine,
+        batch_size,
+        sink,
+        report=lambda progress: observer.progress(progress, sink.accuracies()),
+    )
+    with _interruptible() as stop:
+        dispatcher.run(stopped=lambda: stop.requested)
+
+
+def _measured_batch_size(job: Job, observer: Observer) -> int:
+    from raycp.distributed.ray_transport import on_one_replica, require_room
+
+    require_room(job.config.engine)
+    batch_size = on_one_replica(job.spec, job.config.engine, "batch size", "choose_batch_size")
+    observer.note(f"measured: a batch of {batch_size} is fastest here; it is part of the run from now on")
+    return int(batch_size)
+
+
+@contextmanager
+def _connected(job: Job, observer: Observer) -> Iterator[None]:
+    with connected(job.config.engine):
+        url = dashboard_url()
+        observer.note(f"connected to Ray{f', dashboard at {url}' if url else ''}")
+        yield
+
+
+class _Results:
+    """Makes blocks durable, then counts their outcomes as done; see `Sink`."""
+
+    def __init__(self, job: Job, run: RunDirectory, ledger: Ledger, outcomes: list[Outcome]) -> None:
+        self._job = job
+        self._run = run
+        self._ledger = ledger
+        self._outcomes: list[Outcome] = []
+        self._radii = np.array(job.radii or [0.0])
+        shape = len(self._radii)
+        self._hits = {sigma: np.zeros(shape, dtype=np.int64) for sigma in job.config.certify.sigmas}
+        self._decided = dict.fromkeys(job.config.certify.sigmas, 0)
+        self._note(outcomes)
+
+    def write(self, counted: Sequence[Counted], outcomes: Sequence[Outcome]) -> None:
+        if counted:
+            self._ledger.append(counted)
+        self._note(outcomes)
+
+    def accuracies(self) -> list[SigmaAccuracy]:
+        return [
+            SigmaAccuracy(
+                sigma,
+                decided,
+                tuple(zip(self._radii.tolist(), (self._hits[sigma] / max(1, decided)).tolist(), strict=True)),
+            )
+            for sigma, decided in self._decided.items()
+        ]
+
+    def finish(self) -> None:
+        """Compact the ledger and write the table of what is decided."""
+        self._ledger.compact()
+        images = self._job.images
+        manifest = self._run.manifest
+        self._run.write_results(
+            result_table(self._job.kind, self._outcomes, images.labels, images.indices, manifest)
+        )
+
+    def _note(self, outcomes: Sequence[Outcome]) -> None:
+        self._outcomes += outcomes
+        for outcome in outcomes:
+            row = outcome.row
+            radius = row.radius if isinstance(row, CertificateRow) else 0.0
+            self._hits[outcome.sigma] += row.correct & (radius >= self._radii)
+            self._decided[outcome.sigma] += 1
+
+
+@dataclass
+class _Stop:
+    requested: bool = False
+
+
+@contextmanager
+def _interruptible() -> Iterator[_Stop]:
+    """Turn the first SIGINT or SIGTERM into a request to stop; a second one interrupts for good.
+
+    To be entered after Ray is started, which installs handlers of its own.
+    """
+    stop = _Stop()
+
+    def request(signum: int, _: object) -> None:
+        if stop.requested:
+            raise KeyboardInterrupt
+        stop.requested = True
+
+    previous = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
