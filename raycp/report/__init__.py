@@ -1,0 +1,1 @@
+"""Tables, curves, image grids and the HTML page of certification runs."""

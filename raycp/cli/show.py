@@ -1,0 +1,77 @@
+"""`raycp show`: the table of one or several runs, in the terminal."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from raycp.report.table import Table
+
+
+class Format(StrEnum):
+    """What `raycp show` prints."""
+
+    table = "table"
+    csv = "csv"
+    json = "json"
+
+
+def show(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN", help="Run directories.", show_default=False)],
+    format_: Annotated[
+        Format,
+        typer.Option(
+            "--format",
+            "-f",
+            help="table: for reading, figures rounded down; csv, json: in full precision, accuracies in [0,1].",
+        ),
+    ] = Format.table,
+) -> None:
+    """Print certified accuracy, ACR, abstentions, samples and seconds per sigma.
+
+    Accuracies in percent, radii in pixel units, device seconds; notes on stderr.
+    A dash: N samples cannot certify that radius, or nothing is decided yet.
+
+    \b
+    Examples:
+      raycp show runs/digits
+      raycp show runs/digits runs/digits-none
+      raycp show runs/digits --format csv > digits.csv
+    """
+    import json
+    import sys
+
+    from raycp.report.formats import csv_text, plain_text, records
+    from raycp.report.table import ENVELOPE, certified_table
+    from raycp.runs import read_run
+
+    table = certified_table([read_run(path) for path in runs])
+    if format_ is Format.csv:
+        typer.echo(csv_text(records(table)), nl=False)
+    elif format_ is Format.json:
+        typer.echo(json.dumps(records(table), indent=2, ensure_ascii=False))
+    elif sys.stdout.isatty():
+        _print_rich(table)
+    else:
+        typer.echo(plain_text(table), nl=False)
+    if format_ is Format.table:
+        envelope = [f"envelope: {ENVELOPE}."] if any(row.sigma is None for row in table.rows) else []
+        for note in [*table.notes, *envelope]:
+            typer.echo(note, err=True)
+
+
+def _print_rich(table: Table) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    from raycp.report.formats import plain_text
+
+    heading, *lines = plain_text(table).splitlines()
+    styles = ["bold", *("italic" if row.sigma is None else "" for row in table.rows)]
+    console = Console()
+    for line, style in zip([heading, *lines], styles, strict=True):
+        # Not a rich.table: in a narrow terminal that would cut digits off. Text, not markup: a run may be called [red].
+        console.print(Text(line, style=style), soft_wrap=True)

@@ -1,0 +1,87 @@
+"""The table as text: aligned columns, CSV and JSON records. Figures are rounded down, never up."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from typing import Any
+
+from raycp.report.numerals import DASH, exact, percent
+from raycp.report.table import ENVELOPE, Table, TableRow
+from raycp.statistics import round_down
+
+
+def heading(table: Table) -> list[str]:
+    """Names of the columns of `cells`."""
+    radii = [f"eps={exact(eps)}" for eps in table.radii]
+    return ["run", "sigma", "images", *radii, "ACR", "abstained", "samples", "seconds"]
+
+
+def cells(row: TableRow) -> list[str]:
+    """One row as text: accuracies in percent, radii with three decimals, both rounded down."""
+    images = f"{row.decided}/{row.num_images}" if row.partial else str(row.num_images)
+    accuracies = [DASH if c.count is None else percent(c.count, c.total) for c in row.cells]
+    return [
+        row.run,
+        "envelope" if row.sigma is None else exact(row.sigma),
+        images,
+        *accuracies,
+        DASH if row.acr is None else round_down(row.acr, 3),
+        DASH if row.abstained is None else str(row.abstained),
+        DASH if row.samples is None else f"{row.samples:,}",
+        DASH if row.seconds is None else f"{row.seconds:,.1f}",
+    ]
+
+
+def plain_text(table: Table) -> str:
+    """Aligned columns under one line of headings: names to the left, figures to the right."""
+    lines = [heading(table), *(cells(row) for row in table.rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    return "\n".join(_aligned(line, widths) for line in lines) + "\n"
+
+
+def _aligned(line: Sequence[str], widths: Sequence[int]) -> str:
+    padded = [line[0].ljust(widths[0]), *(text.rjust(width) for text, width in zip(line[1:], widths[1:]))]
+    return "  ".join(padded).rstrip()
+
+
+def records(table: Table) -> list[dict[str, Any]]:
+    """One flat dict of plain values per row, in full precision; None where there is no figure."""
+    result = []
+    for row in table.rows:
+        record: dict[str, Any] = {
+            "run": row.run,
+            "row": "sigma" if row.sigma is not None else ENVELOPE,
+            "sigma": row.sigma,
+            "images": row.num_images,
+            "decided": row.decided,
+        }
+        for cell in row.cells:
+            at = exact(cell.eps)
+            record[f"certified_accuracy_at_{at}"] = cell.accuracy
+            record[f"certified_images_at_{at}"] = cell.count
+            record[f"certified_images_lower_bound_at_{at}"] = cell.lower_bound
+        record |= {
+            "acr": row.acr,
+            "abstained": row.abstained,
+            "skipped_wrong": row.skipped,
+            "samples": row.samples,
+            "seconds": row.seconds,
+            "largest_attainable_radius": _finite(row.largest_radius),
+        }
+        result.append(record)
+    return result
+
+
+def csv_text(rows: Sequence[dict[str, Any]]) -> str:
+    """Flat records as CSV with a header line; an absent figure is an empty field."""
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, fieldnames=list(rows[0]) if rows else [], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return stream.getvalue()
+
+
+def _finite(radius: float | None) -> float | None:
+    return radius if radius is not None and radius >= 0 else None

@@ -1,0 +1,196 @@
+"""The table of a report: certified accuracy per sigma and radius, ACR, abstentions, samples and seconds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from raycp.report.conditions import Conditions, conditions
+from raycp.report.numerals import exact
+from raycp.report.results import RunLike, SigmaResults, labels_of, read_sigmas
+from raycp.statistics import (
+    average_certified_radius,
+    certified_accuracy,
+    certified_accuracy_lower_bound,
+    round_down,
+)
+
+RHO = 0.001
+"""Failure probability of the high-probability lower bound of certified accuracy."""
+
+ENVELOPE = "best sigma per eps (envelope, not one certificate)"
+"""Label of the row that takes, radius by radius, the largest certified accuracy over sigma."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Certified accuracy at one radius.
+
+    `count` of `total` images are classified correctly with radius >= eps. `count` is None where there is no figure:
+    `attainable` is then False if no certificate of this run can reach eps, else nothing is decided yet.
+    """
+
+    eps: float
+    count: int | None
+    total: int
+    accuracy: float | None = None
+    """count / total."""
+    lower_bound: int | None = None
+    """Images that are truly certified, at least, with probability 1 - RHO; None where alpha is not recorded."""
+    attainable: bool = True
+    sigma: float | None = None
+    """The noise level the figure is taken from."""
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """One sigma of one run, or (sigma None) the envelope over the sigmas of one run."""
+
+    run: str
+    sigma: float | None
+    num_images: int
+    decided: int
+    cells: tuple[Cell, ...]
+    acr: float | None
+    """Average certified radius, pixel units; None for an envelope and where nothing is decided."""
+    abstained: int | None
+    skipped: int | None
+    """Images that skip_wrong left out of the estimation."""
+    samples: int | None
+    seconds: float | None
+    largest_radius: float | None
+    """The largest radius that N can certify, pixel units; None where N is not recorded, -inf where it is none."""
+
+    @property
+    def partial(self) -> bool:
+        """Whether images of this row are still undecided."""
+        return self.decided < self.num_images
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows that share their radii, and what a reader must know about them."""
+
+    radii: tuple[float, ...]
+    """The columns: L2 radii eps, pixel units, increasing."""
+    rows: tuple[TableRow, ...]
+    notes: tuple[str, ...]
+
+
+def certified_table(runs: Sequence[RunLike]) -> Table:
+    """Compute the table of one or several runs.
+
+    The columns are the radii of all runs together: `certify.radii`, or the default ones. A radius beyond the largest
+    that N samples can certify at a sigma has no figure there.
+    """
+    runs = tuple(runs)
+    per_run = [
+        (label, conditions(run), read_sigmas(run)) for label, run in zip(labels_of(runs), runs, strict=True)
+    ]
+    radii = tuple(sorted({eps for _, setup, _ in per_run for eps in setup.radii}))
+    rows: list[TableRow] = []
+    notes: list[str] = []
+    for label, setup, sigmas in per_run:
+        of_run = [_row(label, results, setup, radii) for results in sigmas]
+        rows += of_run
+        notes += _notes(of_run, setup, named=len(runs) > 1)
+        if len(of_run) > 1:
+            if _same_images(sigmas):
+                rows.append(_envelope(of_run))
+            else:
+                named = f"{label}: " if len(runs) > 1 else ""
+                notes.append(f"{named}no envelope, because the sigmas have not decided the same images.")
+    return Table(radii, tuple(rows), tuple(notes))
+
+
+def _row(run: str, results: SigmaResults, setup: Conditions, radii: Sequence[float]) -> TableRow:
+    largest = setup.largest_radius(results.sigma)
+    decided = results.decided
+    return TableRow(
+        run=run,
+        sigma=results.sigma,
+        num_images=results.num_images,
+        decided=decided,
+        cells=tuple(_cell(results, eps, setup.alpha, largest) for eps in radii),
+        acr=average_certified_radius(results.radius_M, results.correct_M) if decided else None,
+        abstained=int(results.abstained_M.sum()) if decided else None,
+        skipped=int(results.skipped_M.sum()) if decided else None,
+        samples=results.samples,
+        seconds=results.seconds,
+        largest_radius=largest,
+    )
+
+
+def _cell(results: SigmaResults, eps: float, alpha: float | None, largest: float | None) -> Cell:
+    total, sigma = results.decided, results.sigma
+    if largest is not None and eps > largest:
+        return Cell(eps, None, total, attainable=False, sigma=sigma)
+    if total == 0:
+        return Cell(eps, None, total, sigma=sigma)
+    accuracy = certified_accuracy(results.radius_M, results.correct_M, eps)
+    bound = None if alpha is None else certified_accuracy_lower_bound(accuracy, total, alpha, RHO)
+    return Cell(
+        eps=eps,
+        count=round(accuracy * total),
+        total=total,
+        accuracy=accuracy,
+        lower_bound=None if bound is None else math.floor(bound * total + 1e-6),
+        sigma=sigma,
+    )
+
+
+def _same_images(sigmas: Sequence[SigmaResults]) -> bool:
+    first = sigmas[0].image_index_M
+    return len(first) > 0 and all(np.array_equal(first, other.image_index_M) for other in sigmas[1:])
+
+
+def _envelope(rows: Sequence[TableRow]) -> TableRow:
+    """Per radius the largest certified accuracy over sigma; ties go to the smallest sigma."""
+    columns = zip(*(row.cells for row in rows), strict=True)
+    best = [max(column, key=lambda cell: -1 if cell.count is None else cell.count) for column in columns]
+    return TableRow(
+        run=rows[0].run,
+        sigma=None,
+        num_images=rows[0].num_images,
+        decided=rows[0].decided,
+        # The lower bound holds for a sigma fixed in advance, not for the best of several.
+        cells=tuple(Cell(c.eps, c.count, c.total, c.accuracy, None, c.attainable, c.sigma) for c in best),
+        acr=None,
+        abstained=None,
+        skipped=None,
+        samples=None,
+        seconds=None,
+        largest_radius=None,
+    )
+
+
+def _notes(rows: Sequence[TableRow], setup: Conditions, named: bool) -> list[str]:
+    notes = []
+    for row in rows:
+        assert row.sigma is not None
+        where = f"{row.run}, σ = {exact(row.sigma)}" if named else f"σ = {exact(row.sigma)}"
+        if row.partial:
+            figures = "figures are of those" if row.decided else "no figures yet"
+            if row.decided and setup.skip_wrong:
+                figures += " and biased downwards: wrong images are decided sooner (skip_wrong)"
+            notes.append(f"{where}: partial, {row.decided} of {row.num_images} images decided; {figures}.")
+        if not all(cell.attainable for cell in row.cells):
+            assert row.largest_radius is not None and setup.alpha is not None
+            limit = (
+                f"no radius above {round_down(row.largest_radius, 3)}"
+                if row.largest_radius >= 0
+                else "nothing"
+            )
+            notes.append(
+                f"{where}: – marks radii not attainable at this N; with N = {setup.num_estimation:,} and "
+                f"α = {exact(setup.alpha)} {limit} can be certified."
+            )
+        if row.skipped:
+            notes.append(
+                f"{where}: {row.skipped} images whose selected class was wrong were not estimated (skip_wrong) and "
+                "count as wrong; how many of them would have abstained is not known."
+            )
+    return notes
