@@ -44,7 +44,8 @@ def test_frames_have_the_right_colour_at_the_right_place(
         key=lambda entry: (entry[0][0].start, entry[0][1].start),
     )
     assert [verdict for _, verdict in found] == [triplet.right for triplet in examples.triplets]
-    assert [verdict for _, verdict in found] == [True, False] * (len(found) // 2)
+    # images with an even index are classified rightly
+    assert [verdict for _, verdict in found] == [t.image_index % 2 == 0 for t in examples.triplets]
     assert len(found) >= 4
     for (rows, columns), triplet in zip((region for region, _ in found), examples.triplets):
         assert rows.stop - rows.start == columns.stop - columns.start == scale * side + 2 * BORDER
