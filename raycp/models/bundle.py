@@ -111,8 +111,9 @@ def load_state(module: nn.Module, state: Mapping[str, np.ndarray], assign: bool 
     return module.float().eval().requires_grad_(False)
 
 
-def require_no_meta_tensors(module: nn.Module, state: Mapping[str, Any], source: str) -> None:
+def require_all_in_state(module: nn.Module, source: str) -> None:
     """Refuse a network with tensors outside its state_dict: built on the meta device, they would stay empty."""
+    state = module.state_dict()
     names = [name for name, _ in [*module.named_parameters(), *module.named_buffers()] if name not in state]
     if names:
         raise ModelError(

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from raycp.config.models import DenoiserModel
 from raycp.errors import ModelError
 from raycp.maths import noise_levels
-from raycp.models.bundle import Bundle, fitted_state, load_state, make_bundle, require_no_meta_tensors
+from raycp.models.bundle import Bundle, fitted_state, load_state, make_bundle, require_all_in_state
 from raycp.models.denoiser import Denoiser
 from raycp.models.json_file import read_json_object
 from raycp.models.scheduler import NoiseSchedule, alphas_cumprod, read_schedule
@@ -24,7 +24,7 @@ _WEIGHT_FILES = (
     "diffusion_pytorch_model.bin",
 )
 
-# Names of the attention layers in directories written before diffusers 0.13, and their names since.
+# Names of the attention layers in directories of early diffusers (google/ddpm-cifar10-32), and their names since.
 _RENAMED = {".query.": ".to_q.", ".key.": ".to_k.", ".value.": ".to_v.", ".proj_attn.": ".to_out.0."}
 
 
@@ -49,13 +49,13 @@ def read_denoiser(config: DenoiserModel) -> Bundle:
     network = _empty_network(arguments, str(unet / "config.json"))
     # With the defaults of its class filled in, so that the recipe says everything.
     arguments = {name: value for name, value in network.config.items() if not name.startswith("_")}
+    require_all_in_state(network, str(unet / "config.json"))
     _check_network(arguments, schedule, config.class_label, unet)
     weights = next((unet / name for name in _WEIGHT_FILES if (unet / name).is_file()), None)
     if weights is None:
         raise ModelError(f"{unet} has no weights; looked for {', '.join(_WEIGHT_FILES)}.")
     tensors = _with_current_names(read_tensors(weights, key="purifier.model.path"), network)
     state = fitted_state(network, tensors, str(weights))
-    require_no_meta_tensors(network, state, str(unet / "config.json"))
     recipe = {"network": arguments, "schedule": asdict(schedule), "class_label": config.class_label}
     return make_bundle(recipe, state, network)
 
