@@ -119,7 +119,7 @@ class Dispatcher:
         self._outcomes: list[Outcome] = []
         self._decided = planner.num_decided
         self._num_started = self._num_tickets = self._num_samples = self._num_lost = self._num_requeued = 0
-        self._fruitless_losses = 0
+        self._fruitless_losses = self._failed_starts = 0
         self._share = math.inf
         self._last_share = self._last_check = -math.inf
         self._start = self._last_flush = self._last_report = self._last_live = transport.now()
@@ -256,6 +256,7 @@ class Dispatcher:
     def _handle(self, event: Event) -> None:
         if isinstance(event, Ready):
             if event.replica in self._pending:
+                self._failed_starts = 0
                 self._pending.remove(event.replica)
                 self._replicas[event.replica] = _Replica(event.numerics)
                 self._hungry[event.replica] = None
@@ -302,6 +303,9 @@ class Dispatcher:
             self._pending.remove(event.replica)
             if isinstance(event.error, RaycpError):
                 raise event.error
+            self._failed_starts += event.error is not None
+            if self._failed_starts >= self._engine.max_attempts:
+                raise WorkFailedError(f"{self._failed_starts} replicas failed at their start: {event.reason}")
         self._last_capacity = -math.inf  # replace it at once
         replica = self._replicas.pop(event.replica, None)
         if replica is not None:

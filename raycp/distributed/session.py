@@ -66,8 +66,6 @@ def run_job(job: Job, out: str, observer: Observer) -> bool:
             assert batch_size != "auto"
             job = job.with_batch_size(batch_size)
         run = open_run(storage, job.manifest())
-        if not run.has_examples():
-            run.write_examples(job.examples())
         ledger = run.ledger(job.images.indices)
         planner = job.planner()
         sink = _Results(job, run, ledger, [o for unit in ledger.read() for o in planner.restore(unit)])
@@ -82,6 +80,8 @@ def run_job(job: Job, out: str, observer: Observer) -> bool:
                 _draw(job, planner, sink, observer, run.storage.path().rpartition("/")[2])
         finally:
             sink.finish()
+        if planner.finished and not run.has_examples():
+            run.write_examples(job.examples())
         return planner.finished
 
 

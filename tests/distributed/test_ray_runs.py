@@ -1,0 +1,194 @@
+"""Certificates are a pure function of configuration, weights and data: whatever happens to replicas and drivers."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from runs import Recorder, certificates, small_config
+
+from raycp.config import RunConfig, resolved
+from raycp.distributed.job import prepare_job
+from raycp.distributed.session import run_job
+from raycp.errors import RunMismatchError, WorkFailedError
+
+pytestmark = pytest.mark.ray
+
+DARK, BRIGHT = [317, 328], 123
+
+
+def run(config: RunConfig, out: Path) -> Recorder:
+    recorder = Recorder()
+    assert run_job(prepare_job("certify", config), str(out), recorder)
+    return recorder
+
+
+def test_rows_are_complete_and_plausible(expected_run: Path) -> None:
+    table = pq.read_table(expected_run / "certificates.parquet").to_pylist()
+    assert len(table) == 12
+    assert [row["image_index"] for row in table] == [0, 7, 14, 21, 28, 35] * 2
+    for row in table:
+        assert (row["n"], row["n0"], row["samples"]) == (3_000, 50, 3_050)
+        assert row["correct"] == (row["predicted"] == row["label"])
+        assert row["seconds"] > 0
+    assert any(row["radius"] > 0 for row in table)
+
+
+@pytest.mark.parametrize(
+    "engine",
+    [
+        {"replicas": 2},
+        {"task_seconds": 0.05, "tasks_in_flight": 4},
+        {"task_seconds": 20.0, "flush_seconds": 60.0},
+    ],
+    ids=["two replicas", "small tasks", "large tasks"],
+)
+def test_replicas_and_packing_leave_no_trace(
+    expected_run: Path, tmp_path: Path, engine: dict[str, float]
+) -> None:
+    run(small_config(engine=engine), tmp_path)
+    assert certificates(tmp_path).equals(certificates(expected_run))
+
+
+def test_a_killed_replica_costs_only_time(expected_run: Path, tmp_path: Path) -> None:
+    config = small_config(seconds_per_batch=0.02, engine={"task_seconds": 0.2})
+
+    def kill_replicas() -> None:
+        for _ in range(3):
+            time.sleep(2.5)
+            os.kill(a_replica_process(), signal.SIGKILL)
+
+    killer = threading.Thread(target=kill_replicas)
+    killer.start()
+    recorder = run(config, tmp_path)
+    killer.join()
+    assert recorder.states[-1].lost >= 2
+    assert certificates(tmp_path).equals(certificates(expected_run))
+
+
+def a_replica_process() -> int:
+    """Process id of a live replica: Ray names its workers after the actor they hold."""
+    for _ in range(100):
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit() and (entry / "cmdline").exists():
+                try:
+                    name = (entry / "cmdline").read_bytes()
+                except (FileNotFoundError, ProcessLookupError):
+                    continue
+                if name.startswith(b"ray::Replica"):
+                    return int(entry.name)
+        time.sleep(0.1)
+    raise AssertionError("no replica process found")
+
+
+def command(config: RunConfig, folder: Path) -> list[str]:
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump(resolved(config)))
+    return [sys.executable, "-m", "raycp.cli.main", "certify", str(path), "--out", str(folder / "run")]
+
+
+def start(arguments: list[str]) -> subprocess.Popen[str]:
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    return subprocess.Popen(arguments, env=environment, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for_ledger(process: subprocess.Popen[str], run_folder: Path, files: int) -> None:
+    for _ in range(600):
+        assert process.poll() is None, process.stderr and process.stderr.read()
+        if len(list((run_folder / "counts").glob("*.parquet"))) >= files:
+            return
+        time.sleep(0.1)
+    raise AssertionError("the run wrote no ledger files")
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT], ids=["kill -9", "Ctrl-C"])
+def test_a_stopped_driver_resumes(expected_run: Path, tmp_path: Path, how: signal.Signals) -> None:
+    """Also with the configuration's engine changed in between, which is no other run."""
+    config = small_config(seconds_per_batch=0.02, engine={"local_cpus": 2})
+    arguments = command(config, tmp_path)
+    first = start(arguments)
+    wait_for_ledger(first, tmp_path / "run", files=2)
+    first.send_signal(how)
+    _, text = first.communicate(timeout=60)
+    if how == signal.SIGINT:
+        assert first.returncode == 1
+        assert f"Resume with: raycp certify {arguments[4]} --out {arguments[6]}" in text
+    assert (tmp_path / "run" / "counts").exists()
+
+    second = start([*arguments, "--set", "engine.task_seconds=0.1", "--replicas", "1"])
+    _, text = second.communicate(timeout=200)
+    assert second.returncode == 0, text
+    assert "resuming" in text
+    assert certificates(tmp_path / "run").equals(certificates(expected_run))
+    drawn = pq.read_table(tmp_path / "run" / "counts").to_pylist()
+    assert sum(row["num_samples"] for row in drawn) == 12 * 3_050
+
+
+def test_a_finished_run_is_left_alone(expected_run: Path, ray_cluster: None) -> None:
+    before = certificates(expected_run)
+    recorder = run(small_config(engine={"replicas": 1}), expected_run)
+    assert not recorder.states  # nothing was drawn
+    assert certificates(expected_run).equals(before)
+
+
+def test_another_configuration_is_refused_with_the_difference(expected_run: Path) -> None:
+    other = small_config(certify={"alpha": 0.01, "seed": 4})
+    with pytest.raises(RunMismatchError) as caught:
+        run_job(prepare_job("certify", other), str(expected_run), Recorder())
+    assert "certify.alpha: 0.001 -> 0.01" in str(caught.value)
+    assert "certify.seed: 3 -> 4" in str(caught.value)
+
+
+def with_one_bad_image(nan: bool) -> RunConfig:
+    """The network fails on noisy copies of the last image only: its threshold is 6 deviations from any mean."""
+    return small_config(
+        data={"select": {"indices": [*DARK, BRIGHT]}},
+        classifier={
+            "kind": "python",
+            "factory": "slow_network:failing",
+            "kwargs": {"nan": nan, "threshold": 0.31},
+            "num_classes": 10,
+        },
+        certify={"sigmas": [0.1], "num_selection": 50, "num_estimation": 500},
+    )
+
+
+def test_nan_logits_are_an_error_that_names_image_and_block(ray_cluster: None, tmp_path: Path) -> None:
+    with pytest.raises(WorkFailedError) as caught:
+        run_job(prepare_job("certify", with_one_bad_image(nan=True)), str(tmp_path), Recorder())
+    assert re.search(
+        rf"samples have NaN or infinite logits: image {BRIGHT}, sigma 0.1, selection samples 0 to \d+",
+        str(caught.value),
+    )
+    decided = pq.read_table(tmp_path / "certificates.parquet")
+    assert decided["image_index"].to_pylist() == DARK  # the other images were finished
+
+
+def test_a_failing_network_is_tried_elsewhere_then_reported(ray_cluster: None, tmp_path: Path) -> None:
+    with pytest.raises(WorkFailedError, match=r"failed 3 times: .*cannot stand bright images"):
+        run_job(prepare_job("certify", with_one_bad_image(nan=False)), str(tmp_path), Recorder())
+
+
+def test_predict_runs_on_the_same_engine(ray_cluster: None, tmp_path: Path) -> None:
+    config = small_config(predict={"num_samples": 500})
+    assert run_job(prepare_job("predict", config), str(tmp_path), Recorder())
+    rows = pq.read_table(tmp_path / "predictions.parquet").to_pylist()
+    assert len(rows) == 12
+    assert all(row["n"] == 500 and row["n_A"] >= row["n_B"] for row in rows)
+
+
+def test_the_batch_size_is_measured_once_and_kept(ray_cluster: None, tmp_path: Path) -> None:
+    config = small_config(numerics={"batch_size": "auto"}, num_estimation=200)
+    recorder = run(config, tmp_path)
+    assert any("measured: a batch of" in note for note in recorder.notes)
+    again = run(config, tmp_path)
+    assert not any("measured" in note for note in again.notes)
