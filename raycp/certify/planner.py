@@ -161,6 +161,11 @@ class Planner:
                 return Task(sigma, tuple(blocks), numerics)
         return None
 
+    def wants(self, task: Task) -> bool:
+        """Whether any unit of a task is still open, so that drawing it has a use."""
+        units = (self._open.get((task.sigma, block.image)) for block in task.blocks)
+        return any(unit is not None and unit.numerics == task.numerics for unit in units)
+
     def requeue(self, task: Task) -> None:
         """Put the blocks of a task that did not come back first in line again."""
         for block in reversed(task.blocks):

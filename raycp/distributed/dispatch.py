@@ -235,6 +235,8 @@ class Dispatcher:
         """A task that failed elsewhere, on another replica if there is one of its class."""
         for _ in range(len(self._retries)):
             flight = self._retries.popleft()
+            if not self._planner.wants(flight.task):  # its images were given up meanwhile
+                continue
             others = any(
                 other.numerics == flight.task.numerics and index != flight.avoid
                 for index, other in self._replicas.items()
@@ -261,6 +263,7 @@ class Dispatcher:
                 self._replicas[event.replica] = _Replica(event.numerics)
                 self._hungry[event.replica] = None
                 self._live[event.numerics] += 1
+                self._release_retries()
         elif isinstance(event, Lost):
             self._lose(event)
         else:
@@ -323,14 +326,19 @@ class Dispatcher:
                 self._retries.append(flight)
             else:
                 self._planner.requeue(flight.task)
-        for flight in [flight for flight in self._retries if flight.task.numerics not in self._live]:
-            self._retries.remove(flight)
-            self._planner.requeue(flight.task)
+        self._release_retries()
         if self._fruitless_losses >= _MOST_FRUITLESS_LOSSES + 2 * (self._engine.replicas or self._capacity):
             raise ClusterError(
                 f"{self._fruitless_losses} replicas were lost one after the other without a result; "
                 f"the last one: {event.reason}"
             )
+
+    def _release_retries(self) -> None:
+        """Hand tasks that wait for a replica of a class that is gone back to the planner, once there are others."""
+        if self._live:
+            for flight in [flight for flight in self._retries if flight.task.numerics not in self._live]:
+                self._retries.remove(flight)
+                self._planner.requeue(flight.task)
 
     def _check_overdue(self) -> None:
         """End replicas that hang: a frozen node is otherwise noticed only after a minute, a hung device never."""
