@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -79,6 +80,9 @@ def numerics_class(numerics: Numerics, device: torch.device, batch_size: int) ->
     else:
         where = f"cpu {_cpu_model()}, {torch.backends.cpu.get_cpu_capability()}, {numerics.threads} threads"
     options = [numerics.dtype, f"batch {batch_size}", f"torch {torch.__version__}"]
+    options += [
+        f"{library} {version(library)}" for library in ("diffusers", "timm")
+    ]  # the networks' own code
     options += ["channels_last"] * numerics.channels_last + ["compiled"] * numerics.compile
     return ", ".join([where, *options])
 

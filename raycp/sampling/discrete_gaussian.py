@@ -18,9 +18,10 @@ import numpy as np
 import numpy.typing as npt
 
 from raycp.errors import ConfigError
+from raycp.statistics import round_down
 
 TAIL_SIGMAS = 9
-_LARGEST_VALUE = 2**15 - 2  # int16, with one value left for the mark below
+_LARGEST_VALUE = 2**15 - 1 - 255  # v plus a pixel must fit int16
 _AMBIGUOUS = np.int16(-(2**15))
 _GUIDE_BITS = 16
 
@@ -35,7 +36,7 @@ class DiscreteGaussian:
         sigma: standard deviation of the noise, pixel units.
 
     Raises:
-        ConfigError: sigma is so large that v does not fit 16 bits, or so small that v is always 0.
+        ConfigError: sigma is so large that v plus a pixel does not fit 16 bits, or so small that v is always 0.
     """
 
     def __init__(self, sigma: float) -> None:
@@ -45,7 +46,7 @@ class DiscreteGaussian:
             if not 1 <= self.largest <= _LARGEST_VALUE:
                 raise ConfigError(
                     f"certify.sigmas: sound noise needs a sigma between {1 / (TAIL_SIGMAS * 255):.2g} and "
-                    f"{_LARGEST_VALUE / (TAIL_SIGMAS * 255):.1f}, got {sigma}."
+                    f"{round_down(_LARGEST_VALUE / (TAIL_SIGMAS * 255), 1)}, got {sigma}."
                 )
             lower = [
                 int(mpmath.nint(mpmath.ldexp(mpmath.ncdf((v + mpmath.mpf(0.5)) / scale), 64)))

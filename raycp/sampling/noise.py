@@ -144,12 +144,13 @@ class TritonSoundNoise(_DeviceRows):
 class FloatNoise(_DeviceRows):
     """The literal x + sigma n in float32, as published code draws it; floating point makes it unsound in theory.
 
-    n is the inverse normal distribution of a 53-bit uniform in (0, 1), in float64, rounded to float32.
+    n is the inverse normal distribution of a 52-bit uniform in (0, 1), in float64, rounded to float32.
     """
 
     def __call__(self, sigma: float, blocks: Sequence[Block]) -> torch.Tensor:
         slot_B, words = self._words(sigma, blocks)
-        uniform = (((words >> 11) & (2**53 - 1)).double() + 0.5) * 2.0**-53
+        # 52 bits and the half fill float64's 53: one bit more would round to even, and the last uniform to 1.
+        uniform = (((words >> 12) & (2**52 - 1)).double() + 0.5) * 2.0**-52
         n = torch.special.ndtri(uniform).float()
         x = self._images_MV[slot_B]
         x = x.float().div_(255) if x.dtype == torch.uint8 else x
