@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -21,6 +22,7 @@ _ENVIRONMENT = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
 _OBJECT_STORE_BYTES = 512 * 2**20
+_CONNECT_SECONDS = 5.0
 
 
 @contextmanager
@@ -42,6 +44,8 @@ def connected(engine: Engine) -> Iterator[None]:
         # Workers find a user's `python:` factory where the driver does, in the folder the command is given in.
         paths = [os.getcwd(), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]  # noqa: PTH109
         os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(filter(None, paths)))
+    else:
+        _require_listener(engine.address)
     import ray
 
     if ray.is_initialized():  # a caller's own cluster, or Ray's local mode in a test
@@ -62,15 +66,32 @@ def connected(engine: Engine) -> Iterator[None]:
         else:
             ray.init(address=engine.address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ValueError, RuntimeError, OSError) as err:
-        what = f"the Ray cluster at {engine.address!r}" if engine.address else "a local Ray cluster"
-        raise ClusterError(
-            f"cannot reach {what}: {str(err).splitlines()[0]} Check that it runs (`ray status`), that its Ray version "
-            "is the same as here, and that RAY_AUTH_TOKEN holds its token; leave engine.address out for a local one."
-        ) from err
+        raise ClusterError(_unreachable(engine.address, str(err))) from err
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _require_listener(address: str) -> None:
+    """Fail within seconds where nobody listens: Ray itself would try for minutes."""
+    host, colon, port = address.rpartition("://")[2].partition(":")
+    if not colon:  # `auto`, or a name that Ray resolves
+        return
+    if not port.isdigit():
+        raise ClusterError(f"engine.address must be auto or host:port, got {address!r}.")
+    try:
+        socket.create_connection((host, int(port)), timeout=_CONNECT_SECONDS).close()
+    except OSError as err:
+        raise ClusterError(_unreachable(address, err.strerror or str(err))) from err
+
+
+def _unreachable(address: str | None, reason: str) -> str:
+    what = f"the Ray cluster at {address!r} (engine.address)" if address else "a local Ray cluster"
+    return (
+        f"cannot reach {what}: {reason.splitlines()[0]}. Check that it runs (`ray status`), that its Ray version is "
+        "the same as here, and that RAY_AUTH_TOKEN holds its token; leave the address out to start a local one."
+    )
 
 
 def dashboard_url() -> str | None:
