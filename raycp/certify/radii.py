@@ -33,7 +33,7 @@ def table_radii(protocol: CertifyProtocol, slack: Mapping[float, float]) -> tupl
         raise ConfigError(
             f"certify.num_estimation = {protocol.num_estimation} cannot certify any image at certify.alpha = "
             f"{protocol.alpha:g}: even {protocol.num_estimation} equal votes leave p_A below 1/2. It must be at least "
-            f"{math.ceil(math.log(level) / math.log(0.5)) + 1}."
+            f"{math.floor(math.log(level) / math.log(0.5)) + 1}."
         )
     if protocol.radii is None:
         return [r for r in DEFAULT_RADII if r <= reach], [r for r in DEFAULT_RADII if r > reach]

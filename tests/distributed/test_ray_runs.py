@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,7 +21,7 @@ from runs import Recorder, certificates, small_config
 from raycp.config import RunConfig, resolved
 from raycp.distributed.job import prepare_job
 from raycp.distributed.session import run_job
-from raycp.errors import RunMismatchError, WorkFailedError
+from raycp.errors import ClusterError, LedgerError, RunMismatchError, StorageError, WorkFailedError
 
 pytestmark = pytest.mark.ray
 
@@ -176,6 +178,58 @@ def test_nan_logits_are_an_error_that_names_image_and_block(ray_cluster: None, t
 def test_a_failing_network_is_tried_elsewhere_then_reported(ray_cluster: None, tmp_path: Path) -> None:
     with pytest.raises(WorkFailedError, match=r"failed 3 times: .*cannot stand bright images"):
         run_job(prepare_job("certify", with_one_bad_image(nan=False)), str(tmp_path), Recorder())
+
+
+def test_a_damaged_ledger_file_is_named_and_the_rest_is_kept(expected_run: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(expected_run, copy)
+    ledger = copy / "counts"
+    kept = sorted(ledger.iterdir())
+    (ledger / "part-999999-deadbeef.parquet").write_bytes(kept[0].read_bytes()[:-50])
+    with pytest.raises(
+        LedgerError, match=r"part-999999-deadbeef.parquet is damaged .* Move it away and resume"
+    ):
+        run(small_config(engine={"replicas": 1}), copy)
+    assert sorted(ledger.iterdir())[: len(kept)] == kept
+    (ledger / "part-999999-deadbeef.parquet").unlink()
+    assert not run(small_config(engine={"replicas": 1}), copy).states  # nothing was drawn again
+
+
+def test_a_full_disk_loses_nothing(
+    expected_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The third ledger file does not fit; with room again, the run goes on from the first two."""
+    real, calls = os.fsync, []
+
+    def fsync(descriptor: int) -> None:
+        calls.append(descriptor)
+        if len(list((tmp_path / "counts").glob("part-*"))) >= 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(descriptor)
+
+    config = small_config(seconds_per_batch=0.01)
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(StorageError, match=r"cannot write .*: No space left on device; make room"):
+        run(config, tmp_path)
+    monkeypatch.undo()
+    assert len(list((tmp_path / "counts").iterdir())) == 2
+    recorder = run(config, tmp_path)
+    assert any("resuming" in note for note in recorder.notes)
+    assert certificates(tmp_path).equals(certificates(expected_run))
+
+
+def test_a_gpu_that_is_not_there(ray_cluster: None, tmp_path: Path) -> None:
+    config = small_config(engine={"gpus_per_replica": 1})
+    with pytest.raises(
+        ClusterError, match=r"a replica wants 1 CPU and 1 GPU .* this machine has 2 CPU and 0 GPU"
+    ):
+        run(config, tmp_path)
+
+
+def test_a_gpu_that_torch_does_not_see(ray_cluster: None, tmp_path: Path) -> None:
+    config = small_config(numerics={"device": "cuda"})
+    with pytest.raises(ClusterError, match=r"asked to run on a GPU, but torch sees none"):
+        run(config, tmp_path)
 
 
 def test_predict_runs_on_the_same_engine(ray_cluster: None, tmp_path: Path) -> None:
