@@ -31,12 +31,10 @@ def certify(
     Draws noisy samples on all replicas, keeps their class counts in RUN/counts, and ends with
     RUN/certificates.parquet. Whatever interrupts it, the same command goes on where it stopped.
 
+    \b
     Examples:
-
       raycp certify configs/digits/certify.yaml --out runs/digits
-
       raycp certify configs/digits/certify.yaml --out runs/digits --set certify.num_estimation=10000
-
       raycp certify configs/digits/certify.yaml --out s3://bucket/digits --address auto --replicas 64
     """
     from raycp.cli.session import run_session

@@ -31,8 +31,8 @@ def predict(
     PREDICT of Cohen et al. 2019: predict.num_samples samples per image and a binomial test of the two most
     frequent classes at predict.alpha. Ends with RUN/predictions.parquet.
 
-    Example:
-
+    \b
+    Examples:
       raycp predict configs/digits/certify.yaml --out runs/digits-predict --set predict.num_samples=200
     """
     from raycp.cli.session import run_session
