@@ -68,7 +68,7 @@ def run_job(job: Job, out: str, observer: Observer) -> bool:
         run = open_run(storage, job.manifest())
         ledger = run.ledger(job.images.indices)
         planner = job.planner()
-        sink = _Results(job, run, ledger, [o for unit in ledger.read() for o in planner.restore(unit)])
+        sink = Results(job, run, ledger, [o for unit in ledger.read() for o in planner.restore(unit)])
         if recorded is not None:
             observer.note(
                 f"resuming: {planner.num_decided} of {planner.num_units} (sigma, image) pairs are decided, at most "
@@ -85,7 +85,7 @@ def run_job(job: Job, out: str, observer: Observer) -> bool:
         return planner.finished
 
 
-def _draw(job: Job, planner: Planner, sink: _Results, observer: Observer, name: str) -> None:
+def _draw(job: Job, planner: Planner, sink: Results, observer: Observer, name: str) -> None:
     from raycp.distributed.ray_transport import RayTransport, require_room
 
     require_room(job.config.engine)
@@ -121,8 +121,15 @@ def _connected(job: Job, observer: Observer) -> Iterator[None]:
         yield
 
 
-class _Results:
-    """Makes blocks durable, then counts their outcomes as done; see `Sink`."""
+class Results:
+    """A run's sink: makes blocks durable, then counts their outcomes as done.
+
+    Args:
+        job: what is computed.
+        run: its directory.
+        ledger: of that directory.
+        outcomes: units that the ledger decided before.
+    """
 
     def __init__(self, job: Job, run: RunDirectory, ledger: Ledger, outcomes: list[Outcome]) -> None:
         self._job = job
@@ -136,11 +143,13 @@ class _Results:
         self._note(outcomes)
 
     def write(self, counted: Sequence[Counted], outcomes: Sequence[Outcome]) -> None:
+        """See `Sink`."""
         if counted:
             self._ledger.append(counted)
         self._note(outcomes)
 
     def accuracies(self) -> list[SigmaAccuracy]:
+        """Of the units that are durable."""
         return [
             SigmaAccuracy(
                 sigma,
