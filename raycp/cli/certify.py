@@ -28,14 +28,15 @@ def certify(
 ) -> None:
     """Certify L2 radii by randomized smoothing; the same command resumes.
 
-    Draws noisy samples on all replicas, keeps their class counts in RUN/counts, and ends with
-    RUN/certificates.parquet. Whatever interrupts it, the same command goes on where it stopped.
+    Draws noisy samples on all replicas, keeps their class counts in RUN/counts,
+    and ends with RUN/certificates.parquet. Whatever interrupts it, the same
+    command goes on where it stopped.
 
     \b
     Examples:
-      raycp certify configs/digits/certify.yaml --out runs/digits
-      raycp certify configs/digits/certify.yaml --out runs/digits --set certify.num_estimation=10000
-      raycp certify configs/digits/certify.yaml --out s3://bucket/digits --address auto --replicas 64
+      raycp certify configs/digits/none.yaml --out runs/digits
+      raycp certify configs/digits/none.yaml --out runs/n10k --set certify.num_estimation=10000
+      raycp certify configs/digits/none.yaml --out s3://bucket/digits --address auto --replicas 64
     """
     from raycp.cli.session import run_session
 

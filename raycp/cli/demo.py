@@ -20,9 +20,11 @@ def demo(
 ) -> None:
     """Train, purify, certify and report on the embedded digits, in a few minutes.
 
-    Trains a classifier, a denoiser and a consistency model on scikit-learn's 8x8 digits and fine-tunes the last with
-    an LPIPS-like loss, all on Ray Train; certifies 100 held-out digits at three noise levels on Ray actors, without
-    and with purifier; ends with the table and a report. No downloads. Run again, it resumes.
+    Trains a classifier, a denoiser and a consistency model on scikit-learn's
+    8x8 digits and fine-tunes the last with an LPIPS-like loss, all on Ray
+    Train; certifies 100 held-out digits at three noise levels on Ray actors,
+    without and with purifier; ends with the table and a report. No downloads.
+    Run again, it resumes.
 
     \b
     Examples:
