@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -65,6 +66,7 @@ def choose_device(numerics: Numerics, gpus_per_replica: float) -> str:
 
 def set_determinism(threads: int) -> None:
     """Make torch repeat itself: fixed threads, no autotuned or order-dependent kernels, no TF32."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read by cuBLAS when CUDA starts
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.backends.cudnn.benchmark = False
