@@ -26,11 +26,14 @@ _CONNECT_SECONDS = 5.0
 
 
 @contextmanager
-def connected(engine: Engine) -> Iterator[None]:
+def connected(engine: Engine) -> Iterator[str | None]:
     """Be connected to Ray within the block; a cluster that was started here is ended here.
 
     A local cluster gets a token of its own, kept in memory only: nobody else on the machine or network can use it, and
     no token file is left behind that would change how later clusters start.
+
+    Yields:
+        Where the dashboard listens; None if there is none, or if the process was connected before.
 
     Raises:
         ClusterError: the address does not answer, or Ray could not start.
@@ -49,11 +52,11 @@ def connected(engine: Engine) -> Iterator[None]:
     import ray
 
     if ray.is_initialized():  # a caller's own cluster, or Ray's local mode in a test
-        yield
+        yield None
         return
     try:
         if engine.address is None:
-            ray.init(
+            context = ray.init(
                 address="local",
                 num_cpus=engine.local_cpus or os.cpu_count(),
                 include_dashboard=engine.dashboard,
@@ -64,11 +67,11 @@ def connected(engine: Engine) -> Iterator[None]:
                 configure_logging=True,
             )
         else:
-            ray.init(address=engine.address, log_to_driver=False, logging_level=logging.ERROR)
+            context = ray.init(address=engine.address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ValueError, RuntimeError, OSError) as err:
         raise ClusterError(_unreachable(engine.address, str(err))) from err
     try:
-        yield
+        yield f"http://{context.dashboard_url}" if context.dashboard_url else None
     finally:
         ray.shutdown()
 
@@ -92,11 +95,3 @@ def _unreachable(address: str | None, reason: str) -> str:
         f"cannot reach {what}: {reason.splitlines()[0]}. Check that it runs (`ray status`), that its Ray version is "
         "the same as here, and that RAY_AUTH_TOKEN holds its token; leave the address out to start a local one."
     )
-
-
-def dashboard_url() -> str | None:
-    """Where the dashboard of the connected cluster listens; None if it has none."""
-    import ray
-
-    url = ray.get_runtime_context().gcs_address and ray._private.worker.global_worker.node.webui_url
-    return f"http://{url}" if url else None

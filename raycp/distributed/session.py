@@ -13,7 +13,7 @@ import numpy as np
 from raycp.certify.planner import Counted, Outcome, Planner
 from raycp.certify.rules import CertificateRow
 from raycp.config import RunConfig, parse_config
-from raycp.distributed.cluster import connected, dashboard_url
+from raycp.distributed.cluster import connected
 from raycp.distributed.dispatch import Dispatcher, Progress
 from raycp.distributed.job import Job
 from raycp.runs import RunDirectory, Storage, open_run, recorded_manifest
@@ -115,8 +115,7 @@ def _measured_batch_size(job: Job, observer: Observer) -> int:
 
 @contextmanager
 def _connected(job: Job, observer: Observer) -> Iterator[None]:
-    with connected(job.config.engine):
-        url = dashboard_url()
+    with connected(job.config.engine) as url:
         observer.note(f"connected to Ray{f', dashboard at {url}' if url else ''}")
         yield
 
