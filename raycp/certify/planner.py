@@ -101,6 +101,8 @@ class Planner:
         self._open: dict[tuple[float, int], _Unit] = {}
         self._unopened = {sigma: deque(range(len(labels_M))) for sigma in sigmas}
         self._queues: dict[float, dict[str, deque[_Unit]]] = {sigma: {} for sigma in sigmas}
+        self._resting: dict[tuple[float, int, str], _Unit] = {}
+        """Open units under numerics classes other than their own now: their samples are exact, but do not mix."""
         self._finished: set[tuple[float, int]] = set()
         self._set_aside: dict[tuple[float, int], str] = {}
         self.num_units = len(sigmas) * len(labels_M)
@@ -123,21 +125,28 @@ class Planner:
         return dict(self._set_aside)
 
     def remaining_samples(self) -> int:
-        """Samples still to come, at most: what open units lack plus the largest demand of the others."""
-        unopened = self.num_units - len(self._finished) - len(self._set_aside) - len(self._open)
-        lacking = sum(
-            sum(wanted.values()) - sum(tally.num_samples for tally in unit.tallies.values())
-            for unit in self._open.values()
-            for wanted in [self._rule.wanted(unit.label, unit.tallies)]
-        )
-        return unopened * self._rule.largest_demand() + lacking
+        """Samples still to come, at most: the largest demand of every undecided unit less what it has."""
+        undecided = self.num_units - len(self._finished) - len(self._set_aside)
+        drawn = sum(tally.num_samples for unit in self._open.values() for tally in unit.tallies.values())
+        return undecided * self._rule.largest_demand() - drawn
 
     def restore(self, counted: Sequence[Counted]) -> list[Outcome]:
-        """Take in blocks of the ledger, all of one (sigma, image) and numerics class; its outcome if they decide it."""
-        first = counted[0]
-        unit = self._open_unit(first.sigma, first.block.image, first.numerics)
+        """Take in blocks of the ledger, all of one (sigma, image) and numerics class; its outcome if they decide it.
+
+        Of several classes of one unit, the first that decides it counts; if none does, the first goes on, and the
+        others only if its class is without replicas.
+        """
+        sigma, image, numerics = counted[0].sigma, counted[0].block.image, counted[0].numerics
+        if (sigma, image) in self._finished:
+            return []
+        unit = self._new_unit(sigma, image, numerics)
         for item in counted:
             self._add(unit, item)
+        undecided = self._rule.decide(unit.label, sigma, unit.tallies) is None
+        if undecided and (sigma, image) in self._open:
+            self._resting[sigma, image, numerics] = unit
+            return []
+        self._open[sigma, image] = unit
         return self._advance(unit)
 
     def next_task(self, num_samples: int, numerics: str, live: Collection[str]) -> Task | None:
@@ -146,8 +155,8 @@ class Planner:
         Args:
             num_samples: size of the task, at least 1.
             numerics: numerics class of the replica.
-            live: classes that have replicas. Units begun under a class without any are begun anew when nothing
-                else is left to do: their samples so far are exact, but of another function.
+            live: classes that have replicas. Units begun under a class without any are begun anew under this one
+                when nothing else is left to do: their samples so far are exact, but of another function.
 
         Returns:
             None if there is nothing to hand out now.
@@ -201,12 +210,16 @@ class Planner:
                 self._give_up(unit, self._invalid(task.sigma, block, int(counts[-1])))
                 continue
             item = Counted(task.sigma, block, counts[:-1], task.numerics, per_sample * block.num_samples)
-            if unit is None or unit.numerics != task.numerics or not self._add(unit, item):
+            if unit is None or unit.numerics != task.numerics:
                 self.num_ignored += block.num_samples
+                continue
+            if not self._add(unit, item):
+                self.num_ignored += block.num_samples
+                self._ask_again(unit, block)
                 continue
             new.append(item)
             touched[block.image] = unit
-        open_units = [unit for unit in touched.values() if self._open.get((unit.sigma, unit.image)) is unit]
+        open_units = [unit for unit in touched.values() if self._is_open(unit)]
         return new, [outcome for unit in open_units for outcome in self._advance(unit)]
 
     def give_up(self, task: Task, reason: str) -> None:
@@ -223,20 +236,37 @@ class Planner:
 
     def _next_unit(self, sigma: float, numerics: str, live: Collection[str]) -> _Unit | None:
         """A unit with blocks to hand out: one begun, else a new one, else one whose numerics class is gone."""
-        queue = self._queues[sigma].setdefault(numerics, deque())
-        while not queue and self._unopened[sigma]:
-            image = self._unopened[sigma].popleft()
-            if (sigma, image) not in self._open and (sigma, image) not in self._finished:  # else: restored
-                self._plan(self._open_unit(sigma, image, numerics))
-        if not queue:
-            for gone in [name for name in self._queues[sigma] if name not in live and name != numerics]:
-                for unit in self._queues[sigma].pop(gone):
-                    self._plan(self._open_unit(sigma, unit.image, numerics))
-        if not queue:
-            return None
-        unit = queue.popleft()
-        unit.queued = False
-        return unit  # one that was set aside meanwhile has nothing to hand out
+        queues = self._queues[sigma]
+        queue = queues.setdefault(numerics, deque())
+        while True:
+            while queue:
+                unit = queue.popleft()
+                unit.queued = False
+                if self._is_open(unit):
+                    return unit
+            if self._unopened[sigma]:
+                key = (sigma, self._unopened[sigma].popleft())
+                if key not in self._open and key not in self._finished and key not in self._set_aside:
+                    self._open[key] = self._new_unit(*key, numerics)
+                    self._plan(self._open[key])
+                continue
+            gone = [name for name in queues if name not in live and name != numerics]
+            if not gone:
+                return None
+            for unit in [unit for name in gone for unit in queues.pop(name)]:
+                if self._is_open(unit):
+                    self._switch(unit, numerics)
+
+    def _switch(self, unit: _Unit, numerics: str) -> None:
+        """Go on with a unit under another class: from its samples of that class, if there are any."""
+        key = (unit.sigma, unit.image)
+        self._resting[*key, unit.numerics] = unit
+        other = self._resting.pop((*key, numerics), None) or self._new_unit(*key, numerics)
+        other.planned.clear()
+        other.todo.clear()
+        other.queued = False
+        self._open[key] = other
+        self._plan(other)
 
     def _cut(self, unit: _Unit, room: int, blocks: list[Block]) -> int:
         """Move up to `room` samples from the unit's ranges to `blocks`; returns how many."""
@@ -251,11 +281,19 @@ class Planner:
         self._enqueue(unit, first=True)
         return room - left
 
-    def _open_unit(self, sigma: float, image: int, numerics: str) -> _Unit:
+    def _is_open(self, unit: _Unit) -> bool:
+        return self._open.get((unit.sigma, unit.image)) is unit
+
+    def _new_unit(self, sigma: float, image: int, numerics: str) -> _Unit:
         tallies = {phase: Tally(self._num_classes) for phase in Phase}
-        unit = _Unit(sigma, image, int(self._labels[image]), numerics, tallies)
-        self._open[sigma, image] = unit
-        return unit
+        return _Unit(sigma, image, int(self._labels[image]), numerics, tallies)
+
+    def _ask_again(self, unit: _Unit, block: Block) -> None:
+        """Plan what is missing of a block that came back too late: ranges that were cut in two ways may overlap."""
+        for first, stop in unit.tallies[block.phase].missing(block.first + block.num_samples):
+            if stop > block.first:
+                unit.todo.append((block.phase, max(first, block.first), stop))
+        self._enqueue(unit)
 
     def _add(self, unit: _Unit, item: Counted) -> bool:
         block = item.block
@@ -271,6 +309,7 @@ class Planner:
             self._plan(unit)
             return []
         key = (unit.sigma, unit.image)
+        unit.todo.clear()
         del self._open[key]
         self._finished.add(key)
         drawn = sum(tally.num_samples for tally in unit.tallies.values())
