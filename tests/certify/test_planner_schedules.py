@@ -1,0 +1,355 @@
+"""The planner under random schedules: whatever is lost, repeated, late or restored, the rows are the direct ones."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from synthetic_votes import NUM_CLASSES, SIGMAS, Votes
+
+from raycp.certify.planner import Counted, Outcome, Planner, Task
+from raycp.certify.rules import FixedRule, PredictRule, Rule
+from raycp.config import CertifyProtocol, PredictProtocol
+from raycp.sampling.blocks import Block, Phase
+
+CLASSES = ("a", "b", "c")
+
+
+def random_rule(rng: np.random.Generator) -> Rule:
+    if rng.random() < 0.2:
+        return PredictRule(PredictProtocol(num_samples=int(rng.integers(1, 60))))
+    protocol = CertifyProtocol(
+        num_selection=int(rng.integers(1, 30)),
+        num_estimation=int(rng.integers(1, 200)),
+        alpha=0.05,
+        skip_wrong=bool(rng.random() < 0.6),
+    )
+    return FixedRule(protocol, dict.fromkeys(SIGMAS, 1e-6))
+
+
+class Session:
+    """A planner with its tasks in flight, and the ledger that outlives it."""
+
+    def __init__(self, votes: Votes, rule: Rule, rng: np.random.Generator, ledger: list[Counted]) -> None:
+        self.votes, self.rule, self.rng = votes, rule, rng
+        self.planner = Planner(SIGMAS, votes.labels, votes.image_index, rule, NUM_CLASSES)
+        self.live: set[str] = set()
+        self.in_flight: list[Task] = []
+        self.past: list[Task] = []
+        self.ledger = ledger
+        self.outcomes: dict[tuple[float, int], Outcome] = {}
+        self.accepted: Counter[tuple[str, float, int, Phase, int]] = Counter()
+        self.restore()
+
+    def restore(self) -> None:
+        by_unit: dict[tuple[float, int, str], list[Counted]] = {}
+        for item in self.ledger:
+            by_unit.setdefault((item.sigma, item.block.image, item.numerics), []).append(item)
+        keys = list(by_unit)
+        for index in self.rng.permutation(len(keys)):
+            items = by_unit[keys[index]]
+            self.count(items)
+            self.take(self.planner.restore(items))
+
+    def take(self, outcomes: list[Outcome]) -> None:
+        for outcome in outcomes:
+            key = (outcome.sigma, outcome.image)
+            assert key not in self.outcomes, "decided twice"
+            self.outcomes[key] = outcome
+
+    def count(self, counted: list[Counted]) -> None:
+        for item in counted:
+            for sample in range(item.block.first, item.block.first + item.block.num_samples):
+                self.accepted[item.numerics, item.sigma, item.block.image, item.block.phase, sample] += 1
+
+    def request(self, numerics: str) -> bool:
+        size = int(self.rng.choice([1, 3, 16, 50, 1000]))
+        task = self.planner.next_task(size, numerics, self.live)
+        if task is None:
+            return False
+        assert task.numerics == numerics
+        assert 1 <= task.num_samples <= size
+        assert all(block.num_samples >= 1 for block in task.blocks)
+        self.in_flight.append(task)
+        return True
+
+    def record(self, task: Task) -> None:
+        new, outcomes = self.planner.record(task, self.votes.counts(task), 0.5 * task.num_samples)
+        self.count(new)
+        self.ledger += new
+        self.take(outcomes)
+
+    def pop(self) -> Task:
+        task = self.in_flight.pop(int(self.rng.integers(len(self.in_flight))))
+        self.past.append(task)
+        return task
+
+    def vanish(self, numerics: str) -> None:
+        self.live.discard(numerics)
+        lost = [task for task in self.in_flight if task.numerics == numerics]
+        self.in_flight = [task for task in self.in_flight if task.numerics != numerics]
+        self.past += lost
+        for index in self.rng.permutation(len(lost)):
+            self.planner.requeue(lost[index])
+
+    def step(self, rough: bool) -> None:
+        rng = self.rng
+        action = rng.choice(["request", "record", "lose", "late", "vanish", "appear"],
+                            p=[0.4, 0.33, 0.1, 0.1, 0.03, 0.04])  # fmt: skip
+        if action == "request" and self.live:
+            self.request(str(rng.choice(sorted(self.live))))
+        elif action == "record" and self.in_flight:
+            self.record(self.pop())
+        elif action == "lose" and self.in_flight:
+            self.planner.requeue(self.pop())
+        elif action == "late" and self.past:
+            # A task that was recorded before (repeated) or given to another replica meanwhile (late).
+            task = self.past[int(rng.integers(len(self.past)))]
+            if rough and rng.random() < 0.3:
+                self.planner.requeue(task)
+            else:
+                self.record(task)
+        elif action == "vanish" and self.live:
+            self.vanish(str(rng.choice(sorted(self.live))))
+        elif action == "appear":
+            self.live.add(str(rng.choice(CLASSES)))
+
+    def drain(self, numerics: str) -> None:
+        """Finish under one class; what is in flight elsewhere never comes back."""
+        for other in CLASSES:
+            if other != numerics:
+                self.vanish(other)
+        self.live.add(numerics)
+        for _ in range(100_000):
+            while len(self.in_flight) < 3 and self.request(numerics):
+                pass
+            if not self.in_flight:
+                break
+            task = self.pop()
+            if self.rng.random() < 0.1:
+                self.planner.requeue(task)
+            else:
+                self.record(task)
+        assert self.planner.finished, "nothing in flight, nothing handed out, and not finished"
+
+
+def check_rows(session: Session) -> None:
+    for (sigma, image), outcome in session.outcomes.items():
+        row, num_samples = session.votes.direct(session.rule, outcome)
+        assert outcome.row == row
+        assert outcome.num_samples == num_samples
+        assert outcome.seconds == pytest.approx(0.5 * num_samples)
+        entered = {
+            key: times
+            for key, times in session.accepted.items()
+            if key[:3] == (outcome.numerics, sigma, image)
+        }
+        assert set(entered.values()) == {1}, "a sample entered twice"
+        assert len(entered) == num_samples
+
+
+@pytest.mark.parametrize("seed", range(150))
+def test_rows_are_the_direct_ones(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    votes = Votes(int(rng.integers(1, 6)), CLASSES, seed)
+    rule = random_rule(rng)
+    ledger: list[Counted] = []
+    reported: dict[tuple[float, int], Outcome] = {}
+    for session_number in range(3):
+        session = Session(votes, rule, rng, ledger)
+        # What was decided, with its blocks in the ledger, stays decided and stays what it was.
+        assert {key: session.outcomes[key].row for key in reported} == {k: o.row for k, o in reported.items()}
+        for _ in range(int(rng.choice([5, 60, 300]))):
+            session.step(rough=seed % 2 == 1)
+        if session_number == 2 or rng.random() < 0.3:
+            session.drain(str(rng.choice(CLASSES)))
+            assert session.planner.finished
+            assert len(session.outcomes) == session.planner.num_units == session.planner.num_decided
+            assert session.planner.remaining_samples() == 0
+            assert session.planner.next_task(10, "a", {"a"}) is None
+        check_rows(session)
+        if rng.random() < 0.5:
+            reported = dict(session.outcomes)
+        else:
+            # The driver was killed before its last blocks were durable.
+            kept = rng.random(len(ledger)) < rng.choice([0.0, 0.5, 0.95])
+            ledger = [item for item, keep in zip(ledger, kept, strict=True) if keep]
+            reported = {}
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_failed_units_stay_out_and_others_go_on(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    votes = Votes(5, CLASSES, seed)
+    rule = FixedRule(
+        CertifyProtocol(num_selection=8, num_estimation=90, alpha=0.05), dict.fromkeys(SIGMAS, 0.0)
+    )
+    bad = {(0.5, 1): Phase.ESTIMATION, (0.25, 4): Phase.SELECTION}
+    for (sigma, image), phase in bad.items():
+        votes.poison(sigma, image, phase, 7)
+    partly = Session(votes, rule, rng, [])
+    partly.live |= {"a", "b"}
+    for _ in range(int(rng.integers(0, 40))):
+        partly.step(rough=False)
+    session = Session(votes, rule, rng, partly.ledger)
+    given_up: set[tuple[float, int]] = set()
+    for number in range(120):
+        session.step(rough=False)
+        if number == 60 and session.in_flight:
+            task = session.pop()
+            given_up |= {(task.sigma, block.image) for block in task.blocks} - set(session.outcomes)
+            given_up -= set(session.planner.set_aside)
+            session.planner.give_up(task, "killed replicas")
+    session.drain("c")
+    set_aside = session.planner.set_aside
+    assert set(set_aside) | set(session.outcomes) == {(s, i) for s in SIGMAS for i in range(5)}
+    assert set(set_aside).isdisjoint(session.outcomes)
+    assert set(bad) <= set(set_aside)
+    assert set(set_aside) == set(bad) | given_up
+    for key in given_up:
+        assert set_aside[key] == "killed replicas"
+    for (sigma, image), phase in bad.items():
+        if (sigma, image) not in given_up:
+            reason = set_aside[sigma, image]
+            assert (
+                f"samples have NaN or infinite logits: image {votes.image_index[image]}, sigma {sigma}, "
+                in reason
+            )
+            assert f"{phase.name.lower()} samples " in reason
+    # No block with an invalid sample reached the ledger.
+    assert all(item.counts_K.sum() == item.block.num_samples for item in session.ledger)
+    check_rows(session)
+
+
+def planner_of(votes: Votes, **options: object) -> Planner:
+    protocol = CertifyProtocol(**{"num_selection": 10, "num_estimation": 50, **options})  # type: ignore[arg-type]
+    return Planner(
+        SIGMAS, votes.labels, votes.image_index, FixedRule(protocol, dict.fromkeys(SIGMAS, 0.0)), NUM_CLASSES
+    )
+
+
+@pytest.mark.parametrize("size", [1, 7, 60, 64, 10_000])
+def test_without_failures_every_sample_is_handed_out_once(size: int) -> None:
+    votes = Votes(4, ("a",), 0)
+    planner = planner_of(votes)
+    drawn: Counter[tuple[float, int, Phase, int]] = Counter()
+    tasks = []
+    while (task := planner.next_task(size, "a", {"a"})) is not None:
+        tasks.append(task)
+        for block in task.blocks:
+            assert block.num_samples >= 1
+            drawn.update(
+                (task.sigma, block.image, block.phase, block.first + i) for i in range(block.num_samples)
+            )
+    per_sigma = 4 * 60
+    assert [sum(t.num_samples for t in tasks if t.sigma == sigma) for sigma in SIGMAS] == [per_sigma] * 2
+    assert set(drawn.values()) == {1}
+    assert len(drawn) == 2 * per_sigma
+    # Tasks are full but for the last one of each noise level, and the noise levels come in the given order.
+    assert [t.sigma for t in tasks] == sorted((t.sigma for t in tasks), key=SIGMAS.index)
+    for sigma in SIGMAS:
+        sizes = [t.num_samples for t in tasks if t.sigma == sigma]
+        assert sizes[:-1] == [min(size, per_sigma)] * (len(sizes) - 1)
+    assert planner.remaining_samples() == 2 * per_sigma  # handed out is not drawn
+
+
+def test_remaining_samples_is_an_upper_bound_that_ends_at_zero() -> None:
+    votes = Votes(6, ("a",), 3)
+    planner = planner_of(votes, skip_wrong=True)
+    before = planner.remaining_samples()
+    assert before == 2 * 6 * 60
+    history, accepted = [], 0
+    while (task := planner.next_task(13, "a", {"a"})) is not None:
+        new, _ = planner.record(task, votes.counts(task), 1.0)
+        accepted += sum(item.block.num_samples for item in new)
+        history.append((planner.remaining_samples(), accepted))
+        assert planner.remaining_samples() <= before
+        before = planner.remaining_samples()
+    assert planner.finished
+    assert before == 0
+    assert accepted < 2 * 6 * 60  # some were skipped
+    assert all(remaining >= accepted - so_far for remaining, so_far in history)
+
+
+def test_a_repeated_result_is_ignored_and_said_to_be() -> None:
+    votes = Votes(1, ("a", "b"), 0)
+    planner = planner_of(votes)
+    task = planner.next_task(25, "a", {"a"})
+    assert task is not None
+    new, _ = planner.record(task, votes.counts(task), 2.5)
+    assert [item.block for item in new] == list(task.blocks)
+    assert [item.seconds for item in new] == pytest.approx([1.0, 1.5])
+    assert all(item.numerics == "a" and len(item.counts_K) == NUM_CLASSES for item in new)
+    assert planner.record(task, votes.counts(task), 2.5) == ([], [])
+    assert planner.num_ignored == 25
+    foreign = Task(task.sigma, (Block(0, Phase.ESTIMATION, 15, 5),), "b")
+    assert planner.record(foreign, votes.counts(foreign), 1.0) == ([], [])
+    assert planner.num_ignored == 30
+
+
+def test_counts_that_do_not_add_up_are_our_mistake() -> None:
+    votes = Votes(1, ("a",), 0)
+    planner = planner_of(votes)
+    task = planner.next_task(25, "a", {"a"})
+    assert task is not None
+    counts = votes.counts(task)
+    counts[0, 0] += 1
+    with pytest.raises(AssertionError):
+        planner.record(task, counts, 1.0)
+
+
+def test_a_class_without_replicas_keeps_its_units_until_nothing_else_is_left() -> None:
+    votes = Votes(2, ("a", "b"), 1)
+    planner = planner_of(votes)
+    begun = planner.next_task(15, "a", {"a", "b"})
+    assert begun is not None and {block.image for block in begun.blocks} == {0}
+    planner.record(begun, votes.counts(begun), 1.0)
+    task = planner.next_task(60, "b", {"a", "b"})
+    assert task is not None and {block.image for block in task.blocks} == {1}
+    # The other sigma is left, and image 0 belongs to a class with replicas.
+    task = planner.next_task(1_000, "b", {"a", "b"})
+    assert task is not None and task.sigma == SIGMAS[1] and task.num_samples == 120
+    assert planner.next_task(60, "b", {"a", "b"}) is None
+    # Now it has none: all of its 60 samples, from the first on.
+    task = planner.next_task(1_000, "b", {"b"})
+    assert task is not None
+    assert [(b.image, b.phase, b.first, b.num_samples) for b in task.blocks] == [
+        (0, Phase.SELECTION, 0, 10),
+        (0, Phase.ESTIMATION, 0, 50),
+    ]
+    # Both lose theirs: what was drawn under the first class is not drawn again.
+    planner.requeue(task)
+    task = planner.next_task(1_000, "a", {"a"})
+    assert task is not None
+    assert (0, Phase.ESTIMATION, 5, 45) in [(b.image, b.phase, b.first, b.num_samples) for b in task.blocks]
+    assert sum(b.num_samples for b in task.blocks if b.image == 0) == 45
+
+
+def test_restored_classes_of_one_unit() -> None:
+    """The class that decides wins over one with more samples; if none does, the first goes on."""
+    votes = Votes(1, ("a", "b"), 0)
+    sigma = SIGMAS[0]
+    wrong = (int(votes.labels[0]) + 1) % NUM_CLASSES
+    votes.votes["b", sigma, 0, Phase.SELECTION][:] = wrong
+
+    def counted(numerics: str, phase: Phase, first: int, num_samples: int) -> Counted:
+        block = Block(0, phase, first, num_samples)
+        return Counted(sigma, block, votes.block_counts(numerics, sigma, block)[:-1], numerics, 1.0)
+
+    partial = [counted("a", Phase.SELECTION, 0, 10), counted("a", Phase.ESTIMATION, 0, 40)]
+    skipped = [counted("b", Phase.SELECTION, 0, 10)]
+    planner = planner_of(votes, skip_wrong=True)
+    assert planner.restore(partial) == []
+    (outcome,) = planner.restore(skipped)
+    assert (outcome.numerics, outcome.row.stop_reason, outcome.num_samples) == ("b", "skipped_wrong", 10)
+    assert planner.restore(partial) == []
+    assert planner.num_decided == 1
+    task = planner.next_task(1_000, "a", {"a"})
+    assert task is not None and task.sigma == SIGMAS[1]
+
+    undecided = planner_of(votes)
+    assert undecided.restore(partial) == undecided.restore(skipped) == []
+    task = undecided.next_task(1_000, "b", {"b"})  # image 0 restored under a, which has no replicas
+    assert task is not None
+    assert [(b.phase, b.first, b.num_samples) for b in task.blocks] == [(Phase.ESTIMATION, 0, 50)]
