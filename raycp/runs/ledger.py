@@ -3,17 +3,19 @@
 `counts/*.parquet`, one row per range of samples: sigma, image_index, phase, first, num_samples, the class counts (as
 parallel lists of classes and counts, without zeros, above 32 classes; otherwise a dense list), numerics class, seconds.
 Part files are written every few seconds and merged into one from time to time. A merged file may for a moment stand
-beside the parts it replaces; readers take each sample once.
+beside the parts it replaces; readers take each sample once. Pages carry checksums: a flipped bit is not a count.
 """
 
 from __future__ import annotations
 
 import uuid
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby, islice
+from itertools import groupby, islice, pairwise
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from raycp.certify.planner import Counted
@@ -37,6 +39,14 @@ _SCHEMA = pa.schema(
         pa.field("counts", pa.list_(pa.int64()), nullable=False),
         pa.field("numerics", pa.string(), nullable=False),
         pa.field("seconds", pa.float64(), nullable=False, metadata={"unit": "time on the device"}),
+    ]
+)
+_REPEATED = ["phase", "numerics"]
+"""Columns of few different texts, kept as codes in memory."""
+_SCHEMA_IN_MEMORY = pa.schema(
+    [
+        field.with_type(pa.dictionary(pa.int32(), pa.string())) if field.name in _REPEATED else field
+        for field in _SCHEMA
     ]
 )
 
@@ -77,13 +87,14 @@ class Ledger:
             self._write("merged", merge(self._read(names)))
             for name in names:
                 self._storage.delete(name)
+            pa.default_memory_pool().release_unused()  # it would keep what the sorting took, for good
         self._num_parts = 0
 
     def read(self) -> Iterator[list[Counted]]:
-        """All blocks, one list per (sigma, image), each of one numerics class and free of overlaps.
+        """All blocks, one list per (sigma, image) and numerics class, free of overlaps.
 
-        Where a unit was drawn under several classes (a resume on another machine), the one with most samples is
-        kept; the others are exact counts of another function.
+        Where a unit was drawn under several classes (a resume on another machine), their lists follow each other,
+        the one with most samples first; each holds exact counts of another function.
 
         Raises:
             LedgerError: a file is damaged, of another run, or contradicts another; the message names it.
@@ -92,9 +103,9 @@ class Ledger:
             by_class: dict[str, list[Counted]] = {}
             for item in unit:
                 by_class.setdefault(item.numerics, []).append(item)
-            yield max(
+            yield from sorted(
                 by_class.values(),
-                key=lambda items: (sum(i.block.num_samples for i in items), items[0].numerics),
+                key=lambda items: (-sum(i.block.num_samples for i in items), items[0].numerics),
             )
 
     def _read(self, names: Sequence[str]) -> Iterator[Counted]:
@@ -123,9 +134,16 @@ class Ledger:
         ]
         if not tables:
             return
-        keys = [(key, "ascending") for key in ("sigma", "image_index", "numerics", "phase", "first")]
-        ordered = pa.concat_tables(tables).sort_by([*keys, ("num_samples", "descending")])
-        for chunk in ordered.to_batches(max_chunksize=_ROWS_AT_ONCE):
+        rows = pa.concat_tables(tables).unify_dictionaries().combine_chunks()
+        del tables
+        # Arrow does not sort dictionaries; of classes and phases only the grouping matters, so their codes will do.
+        keys = rows.select(["sigma", "image_index", "first", "num_samples"])
+        for name in _REPEATED:
+            keys = keys.append_column(name, rows.column(name).combine_chunks().indices)
+        ascending = [(key, "ascending") for key in ("sigma", "image_index", "numerics", "phase", "first")]
+        order = pc.sort_indices(keys, sort_keys=[*ascending, ("num_samples", "descending")])
+        for start in range(0, len(order), _ROWS_AT_ONCE):
+            chunk = rows.take(order.slice(start, _ROWS_AT_ONCE))
             for row in chunk.to_pylist():
                 name = names[row["file"]]
                 try:
@@ -135,7 +153,8 @@ class Ledger:
 
     def _table(self, name: str) -> pa.Table:
         try:
-            table = pq.read_table(pa.BufferReader(self._storage.read(name) or b""))
+            data = pa.BufferReader(self._storage.read(name) or b"")
+            table = pq.read_table(data, read_dictionary=_REPEATED)
         except (pa.ArrowException, OSError) as err:
             raise LedgerError(self._damaged(name, str(err).splitlines()[0])) from err
         found = (table.schema.metadata or {}).get(b"fingerprint", b"none").decode()
@@ -144,7 +163,7 @@ class Ledger:
                 f"{self._storage.path(name)} belongs to another run (fingerprint {found[:12]}, this run "
                 f"{self._fingerprint[:12]}). Move it away."
             )
-        if not table.schema.equals(_SCHEMA):
+        if not table.schema.equals(_SCHEMA_IN_MEMORY):
             raise LedgerError(self._damaged(name, "its columns are not those of a ledger"))
         return table.replace_schema_metadata(None)
 
