@@ -67,7 +67,8 @@ class Numerics(Frozen):
     """The one batch shape of the run; auto measures on the first replica and records the choice."""
     threads: int = Field(1, ge=1)
     """CPU threads per replica."""
-    channels_last: bool = True
+    channels_last: bool | None = None
+    """Memory format of the networks; null: on a GPU, where it is faster, and not on a CPU, where it was slower."""
     compile: bool = False
     """torch.compile the networks."""
 

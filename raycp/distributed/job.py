@@ -30,7 +30,7 @@ class Job:
 
     Attributes:
         kind: `certify` or `predict`.
-        config: with the device resolved; the batch size may still be `auto`.
+        config: with device and memory format resolved; the batch size may still be `auto`.
         images: the selected images.
         purifier, classifier: weights; no purifier for plain smoothing.
         num_classes: K.
@@ -159,7 +159,9 @@ def prepare_job(kind: Kind, config: RunConfig) -> Job:
         slack = {sigma: discrete_gaussian(sigma).slack(values) for sigma in sigmas}
     radii, dropped = table_radii(config.certify, slack) if kind == "certify" else ([], [])
     device = choose_device(config.numerics, config.engine.gpus_per_replica)
-    numerics = config.numerics.model_copy(update={"device": device})
+    channels_last = config.numerics.channels_last
+    chosen = {"device": device, "channels_last": device == "cuda" if channels_last is None else channels_last}
+    numerics = config.numerics.model_copy(update=chosen)
     purifier = None if config.purifier.kind == "none" else read_denoiser(config.purifier.model)
     classifier = read_classifier(config.classifier)
     num_classes = int(classifier.recipe["num_classes"])

@@ -116,7 +116,7 @@ class Replica:
             classify=self.classifier,
             device=self._device,
             dtype=torch.bfloat16 if self._numerics.dtype == "bfloat16" else torch.float32,
-            channels_last=self._numerics.channels_last,
+            channels_last=bool(self._numerics.channels_last),
         )
 
     def _limit_memory(self) -> None:

@@ -85,7 +85,7 @@ def numerics_class(numerics: Numerics, device: torch.device, batch_size: int) ->
     options += [
         f"{library} {version(library)}" for library in ("diffusers", "timm")
     ]  # the networks' own code
-    options += ["channels_last"] * numerics.channels_last + ["compiled"] * numerics.compile
+    options += ["channels_last"] * bool(numerics.channels_last) + ["compiled"] * numerics.compile
     return ", ".join([where, *options])
 
 
