@@ -10,7 +10,7 @@ import typer
 from raycp.errors import ConfigError
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "digits"
-METHODS = ("none", "consistency", "finetuned")
+METHODS = ("none", "finetuned")
 
 
 def demo(
@@ -56,8 +56,7 @@ def demo(
 def _model_overrides(method: str, models: Path) -> list[str]:
     overrides = [f"classifier.path={models / 'models' / 'classifier'}"]
     if method != "none":
-        stage = {"consistency": "consistency", "finetuned": "finetune"}[method]
-        overrides.append(f"purifier.model.path={models / 'models' / stage}")
+        overrides.append(f"purifier.model.path={models / 'models' / 'finetune'}")
     return overrides
 
 

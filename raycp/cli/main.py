@@ -12,11 +12,13 @@ from typing import Annotated
 import typer
 
 from raycp import __version__
+from raycp.cli.bench import bench
 from raycp.cli.certify import certify
 from raycp.cli.demo import demo
 from raycp.cli.predict import predict
 from raycp.cli.report import report
 from raycp.cli.show import show
+from raycp.cli.train import train
 from raycp.errors import RaycpError
 
 app = typer.Typer(
@@ -27,7 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (certify, predict, show, report, demo):
+for command in (certify, predict, train, show, report, bench, demo):
     app.command()(command)
 
 

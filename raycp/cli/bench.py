@@ -1,0 +1,105 @@
+"""`raycp bench`."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from raycp.cli.options import ReplicasOption, SetOption
+
+if TYPE_CHECKING:
+    from raycp.bench.measurements import Measurements
+
+
+class Part(StrEnum):
+    """What `raycp bench` measures."""
+
+    forward = "forward"
+    noise = "noise"
+    dispatch = "dispatch"
+    memory = "memory"
+
+
+def bench(
+    config: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[CONFIG]",
+            help="YAML configuration of a run; without it, a CIFAR-size purifier and classifier with random weights.",
+            show_default=False,
+        ),
+    ] = None,
+    set_: SetOption = None,
+    replicas: ReplicasOption = None,
+    seconds: Annotated[float, typer.Option(min=0.1, metavar="S", help="Length of each measurement.")] = 8.0,
+    rounds: Annotated[
+        int, typer.Option(min=1, metavar="N", help="How often forward pass, kernel and engine take turns.")
+    ] = 3,
+    only: Annotated[
+        list[Part] | None,
+        typer.Option("--only", help="Measure this part alone; may be repeated. All of them by default."),
+    ] = None,
+    images: Annotated[
+        int,
+        typer.Option(
+            min=100, metavar="N", help="Images for the driver's memory; 50000 takes a minute or two."
+        ),
+    ] = 5_000,
+    json_: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Also write all figures here.")
+    ] = None,
+) -> None:
+    """Measure this machine: the engine against the bare forward pass, noise, dispatch, driver memory.
+
+    forward: the base classifier in plain processes (no noise, no Ray), the kernel in the same processes, and the
+    whole engine through Ray, in turn. dispatch: tasks per second with a model that does nothing, and the driver's
+    load with 1,000 replicas on a virtual clock. Everything runs on a local cluster of its own.
+
+    \b
+    Examples:
+      raycp bench
+      raycp bench configs/digits/certify.yaml --only forward --json bench.json
+    """
+    if set_ and config is None:
+        raise typer.BadParameter("--set changes a configuration; give CONFIG with it.")
+    if json_ is not None and not json_.absolute().parent.is_dir():
+        raise typer.BadParameter(f"--json: there is no folder {json_.absolute().parent}.")
+
+    import json
+
+    from raycp.bench.measure import measure
+    from raycp.config import RunConfig, load_config
+
+    run_config = None if config is None else load_config(RunConfig, config, set_ or [])
+    parts = [part.value for part in only or Part]
+    found = measure(run_config, parts, seconds, rounds, replicas, images, note=_say)
+    if json_ is not None:
+        json_.write_text(json.dumps(found.record(), indent=2) + "\n", encoding="utf-8")
+    _print(found)
+
+
+def _print(found: Measurements) -> None:
+    import sys
+
+    from raycp.bench.tables import describe, plain_text, tables
+
+    text = plain_text(tables(found))
+    if found.setup is not None:
+        text = f"{describe(found.setup)}\n\n{text}"
+    if not sys.stdout.isatty():
+        typer.echo(text, nl=False)
+        return
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console()
+    for line in text.splitlines():
+        style = "" if line.startswith("  ") else "bold"
+        console.print(Text(line, style=style), soft_wrap=True)
+
+
+def _say(text: str) -> None:
+    typer.echo(text, err=True)

@@ -1,0 +1,43 @@
+"""`raycp train`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+
+from raycp.cli.options import AddressOption, ConfigArgument, OutOption, SetOption
+
+
+def train(
+    config: ConfigArgument, out: OutOption, set_: SetOption = None, address: AddressOption = None
+) -> None:
+    """Train classifier, denoiser and purifier on Ray Train; the same command resumes.
+
+    The stages of the configuration run one after the other in one data-parallel
+    job. Each leaves RUN/models/NAME, a directory that raycp certify takes as it
+    is. Run again, it goes on from the last checkpoint.
+
+    \b
+    Examples:
+      raycp train configs/digits/train.yaml --out runs/demo/train
+      raycp train configs/digits/train.yaml --out runs/one --set engine.workers=1
+    """
+    from raycp.config import load_config
+    from raycp.config.train import TrainConfig
+    from raycp.distributed.train import train_models
+
+    overrides = [*(set_ or []), *([] if address is None else [f"engine.address={address}"])]
+    loaded = load_config(TrainConfig, config, overrides)
+    if not train_models(loaded, out, _print):
+        typer.echo(f"{out} holds all stages already; nothing to do", err=True)
+
+
+def _print(line: dict[str, Any]) -> None:
+    if not line.get("done"):
+        speed = f"{line['images_per_second']:,.0f} images/s"
+        text = f"step {line['step']:,}/{line['steps']:,}, loss {line['loss']:.4g}, {speed}"
+    else:
+        metrics = ", ".join(f"{key} {value:.1%}" for key, value in line.items() if "accuracy" in key)
+        text = f"done in {line['seconds']:.0f} s{f': {metrics}' if metrics else ''}"
+    typer.echo(f"{line['stage']}: {text}", err=True)

@@ -1,0 +1,163 @@
+"""`raycp train` on Ray Train: start, watch, resume."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from raycp.config import Engine, differences, resolved
+from raycp.config.train import TrainConfig
+from raycp.data import ImageSet, load_images, require_grid
+from raycp.distributed.cluster import connected
+from raycp.errors import ClusterError, RaycpError, RunMismatchError, StorageError, TrainingError
+
+CONFIG = "train.json"
+_WATCH_SECONDS = 0.5
+
+
+def train_models(config: TrainConfig, out: str, report: Callable[[dict[str, Any]], None]) -> bool:
+    """Train the stages that `out` does not hold yet.
+
+    Args:
+        config: what to train.
+        out: run directory, seen by all nodes under the same path.
+        report: called with each line of the log: a stage's step and loss, or its end and metrics.
+
+    Returns:
+        Whether anything was trained.
+
+    Raises:
+        RunMismatchError: `out` holds a training with another configuration.
+        TrainingError: a stage cannot go on; what was trained is kept.
+        ClusterError: fewer CPUs or GPUs than the workers want.
+    """
+    folder = Path(out).absolute()
+    _claim(folder, config)
+    if all((folder / "models" / stage.stage).is_dir() for stage in config.stages):
+        return False
+    images = require_grid(load_images(config.data))
+    held_out = None if config.validation is None else require_grid(load_images(config.validation))
+    engine = Engine(address=config.engine.address, dashboard=True)
+    # Ray Train looks after its workers every so often; a short training should not wait for it.
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
+    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "120")
+    with connected(engine), _watched(folder / "log.jsonl", report):
+        _fit(config, folder, images, held_out)
+    return True
+
+
+def _fit(config: TrainConfig, folder: Path, images: ImageSet, held_out: ImageSet | None) -> None:
+    import ray
+    from ray.train import CheckpointConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchTrainer
+
+    from raycp.distributed.train_worker import train_worker
+
+    _require_room(config, ray.cluster_resources())
+    job = {
+        "config": resolved(config),
+        "out": str(folder),
+        "images": ray.put(_arrays(images)),
+        "held_out": None if held_out is None else ray.put(_arrays(held_out)),
+    }
+    trainer = TorchTrainer(
+        train_worker,
+        train_loop_config=job,
+        scaling_config=ScalingConfig(
+            num_workers=config.engine.workers,
+            use_gpu=config.engine.gpus_per_worker > 0,
+            resources_per_worker={"CPU": config.engine.cpus_per_worker, "GPU": config.engine.gpus_per_worker},
+        ),
+        run_config=RunConfig(
+            name="ray",
+            storage_path=str(folder),
+            failure_config=FailureConfig(max_failures=config.engine.max_failures, controller_failure_limit=2),
+            checkpoint_config=CheckpointConfig(num_to_keep=1),
+            logging_config=LoggingConfig(log_level="ERROR"),
+        ),
+    )
+    try:
+        trainer.fit()
+    except ray.train.TrainingFailedError as err:
+        raise _reason(err) from err
+
+
+def _claim(folder: Path, config: TrainConfig) -> None:
+    """Write the configuration into an empty directory, or find the same one there."""
+    content = resolved(config)
+    path = folder / CONFIG
+    try:
+        (folder / "models").mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            path.write_text(json.dumps(content, indent=2))
+            return
+        recorded = json.loads(path.read_text())
+    except OSError as err:
+        raise StorageError(f"cannot use {folder} for training: {err.strerror}.") from err
+    except ValueError as err:
+        raise StorageError(f"{path} is damaged: {err}.") from err
+    changed = differences({**recorded, "engine": None}, {**content, "engine": None})
+    if changed:
+        lines = "\n".join(f"  {line}" for line in changed)
+        raise RunMismatchError(
+            f"{folder} holds a training with another configuration:\n{lines}\n"
+            "Take another --out, or go back to the recorded values."
+        )
+
+
+def _require_room(config: TrainConfig, has: dict[str, float]) -> None:
+    engine = config.engine
+    for kind, each in (("CPU", engine.cpus_per_worker), ("GPU", engine.gpus_per_worker)):
+        if each * engine.workers > has.get(kind, 0):
+            raise ClusterError(
+                f"engine.workers = {engine.workers} with {each:g} {kind} each want {each * engine.workers:g} {kind}, "
+                f"but the cluster has {has.get(kind, 0):g}. Lower engine.workers, or add nodes."
+            )
+
+
+def _arrays(images: ImageSet) -> tuple[np.ndarray, np.ndarray, Any]:
+    return images.images, images.labels, images.class_names
+
+
+def _reason(err: Exception) -> RaycpError:
+    """The error of a worker, if it was one of ours; otherwise what Ray says, in one line."""
+    for failure in getattr(err, "worker_failures", {}).values():
+        cause = getattr(failure, "cause", failure)
+        if isinstance(cause, RaycpError):
+            return cause
+    lines = [line.strip() for line in str(err).splitlines() if line.strip()]
+    return TrainingError(f"training failed: {lines[-1] if lines else type(err).__name__}")
+
+
+@contextmanager
+def _watched(log: Path, report: Callable[[dict[str, Any]], None]) -> Iterator[None]:
+    """Hand every new line of the log to `report` while the block runs, and what is left at its end."""
+    log.touch()
+    ended = threading.Event()
+
+    def follow() -> None:
+        with log.open() as file:
+            file.seek(0, os.SEEK_END)
+            part = ""
+            while True:
+                last = ended.wait(_WATCH_SECONDS)
+                *lines, part = (part + file.read()).split("\n")
+                for line in lines:
+                    report(json.loads(line))
+                if last:
+                    return
+
+    watcher = threading.Thread(target=follow, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        watcher.join()

@@ -1,0 +1,241 @@
+"""What every worker of a training does: all stages one after the other, in one Ray Train job."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from raycp.config import parse_config, resolved
+from raycp.config.models import DenoiserModel, DirectoryClassifier
+from raycp.config.train import ClassifierStage, ConsistencyStage, FinetuneStage, StageConfig, TrainConfig
+from raycp.models import (
+    ResidualClassifier,
+    build_classifier,
+    build_denoiser,
+    read_classifier,
+    read_denoiser,
+    save_classifier,
+    save_denoiser,
+)
+from raycp.training.batches import Batches
+from raycp.training.loop import StageTraining
+from raycp.training.networks import inherit
+from raycp.training.stages import Diffusion, diffusion_of, purifier_of, stage_loss
+
+MODELS, LOG = "models", "log.jsonl"
+_LOG_SECONDS = 5.0
+_VALIDATION_DRAWS = 4
+
+
+def train_worker(job: dict[str, Any]) -> None:
+    """The training loop of one worker.
+
+    Args:
+        job: `config` (resolved TrainConfig), `out` (absolute path of the run), `images` and `held_out`: object
+            references of (images uint8 [M,C,H,W], labels [M], class names), the latter None without validation.
+    """
+    import ray
+    import ray.train
+
+    config = parse_config(TrainConfig, job["config"])
+    torch.set_num_threads(max(1, int(config.engine.cpus_per_worker)))
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    out = Path(job["out"])
+    training_set = ray.get(job["images"])
+    held_out = None if job["held_out"] is None else ray.get(job["held_out"])
+    context = ray.train.get_context()
+    worker = _Worker(config, out, training_set, held_out, context.get_world_rank(), context.get_world_size())
+    worker.run()
+
+
+class _Worker:
+    def __init__(
+        self, config: TrainConfig, out: Path, images: Any, held_out: Any, rank: int, world: int
+    ) -> None:
+        self._config = config
+        self._out = out
+        self._images, self._labels, self._class_names = images
+        self._held_out = held_out
+        self._rank = rank
+        self._world = world
+        self._stages: dict[str, StageConfig] = {stage.stage: stage for stage in config.stages}
+        self._diffusion: Diffusion = diffusion_of(self._stages)
+        self._done: dict[str, nn.Module] = {}
+
+    def run(self) -> None:
+        """All stages that are not on disk yet."""
+        for number, (name, stage) in enumerate(self._stages.items()):
+            folder = self._out / MODELS / name
+            if folder.is_dir():
+                self._done[name] = self._load(name, folder)
+            else:
+                self._done[name] = self._train(number, name, stage, folder)
+
+    def _train(self, number: int, name: str, stage: StageConfig, folder: Path) -> nn.Module:
+        import ray.train
+        import ray.train.torch
+
+        torch.manual_seed(int(np.random.SeedSequence([self._config.seed, number]).generate_state(1)[0]))
+        plain = self._make(stage)
+        target = None
+        if isinstance(stage, ConsistencyStage):
+            target = copy.deepcopy(plain).requires_grad_(False)
+        network = ray.train.torch.prepare_model(plain)
+        batches = Batches(
+            self._images, self._labels, stage.batch_size, stage.max_shift,
+            (self._config.seed, number), self._rank, self._world,
+        )  # fmt: skip
+        loss = stage_loss(stage, network, target, self._done, self._diffusion, batches)
+        decay = stage.target_decay if isinstance(stage, ConsistencyStage) else 0.0
+        training = StageTraining(stage, network, plain, loss, target, decay)
+        self._restore(name, training)
+        start, first, last_line = time.monotonic(), training.step, 0.0
+        for value in training.run():
+            now = time.monotonic()
+            if self._rank == 0 and (now - last_line >= _LOG_SECONDS or training.step == stage.steps):
+                last_line = now
+                rate = (training.step - first) * stage.batch_size / (now - start)
+                self._log(
+                    {
+                        "stage": name,
+                        "step": training.step,
+                        "steps": stage.steps,
+                        "loss": value,
+                        "images_per_second": rate,
+                    }
+                )
+            if training.step % self._config.engine.checkpoint_steps == 0 and training.step < stage.steps:
+                self._checkpoint(name, training)
+        trained = training.average.eval().requires_grad_(False)
+        if self._rank == 0:
+            metrics = self._measure(stage, trained)
+            self._log({"stage": name, "done": True, "seconds": time.monotonic() - start, **metrics})
+            self._save(name, stage, trained, folder, metrics)
+        ray.train.report({"stage": name, "step": stage.steps})  # also a barrier: the model is on disk
+        return trained
+
+    def _make(self, stage: StageConfig) -> nn.Module:
+        channels, height, _ = self._images.shape[1:]
+        if isinstance(stage, ClassifierStage):
+            return ResidualClassifier(
+                int(self._labels.max()) + 1, channels, stage.widths, stage.blocks, stage.groups
+            )
+        if isinstance(stage, FinetuneStage):
+            return copy.deepcopy(self._done["consistency"]).train().requires_grad_(True)
+        denoiser = self._stages["denoiser"]
+        unet: nn.Module = _make_unet(denoiser, channels, height)
+        if isinstance(stage, ConsistencyStage):
+            assert self._diffusion.grid_N is not None
+            inherit(unet, self._done["denoiser"], self._diffusion.grid_N)
+        return unet
+
+    def _measure(self, stage: StageConfig, network: nn.Module) -> dict[str, float]:
+        """Accuracy on held-out images: clean for a classifier, after purification at each noise level otherwise."""
+        if self._held_out is None or "classifier" not in self._stages:
+            return {}
+        images, labels, _ = self._held_out
+        x = torch.from_numpy(np.array(images)).float() / 127.5 - 1
+        y = torch.from_numpy(np.array(labels))
+        if isinstance(stage, ClassifierStage):
+            return {"accuracy": _accuracy(network, x, y)}
+        purify = purifier_of(stage, network, self._diffusion)
+        generator = torch.Generator().manual_seed(self._config.seed)
+        metrics = {}
+        for sigma in (0.25, 0.5, 1.0):
+            shares = []
+            for _ in range(_VALIDATION_DRAWS):
+                noisy = x + 2 * sigma * torch.randn(x.shape, generator=generator)
+                with torch.no_grad():
+                    shares.append(_accuracy(self._done["classifier"], purify(noisy, 2 * sigma), y))
+            metrics[f"purified_accuracy@{sigma:g}"] = sum(shares) / len(shares)
+        return metrics
+
+    def _save(
+        self, name: str, stage: StageConfig, network: Any, folder: Path, metrics: dict[str, float]
+    ) -> None:
+        """Write the model directory; it appears whole, under its name, when it is complete."""
+        aside = folder.with_name(f".{name}.tmp")
+        shutil.rmtree(aside, ignore_errors=True)
+        card = {
+            "stage": resolved(stage),
+            "seed": self._config.seed,
+            "images": len(self._images),
+            "metrics": metrics,
+        }
+        size = tuple(self._images.shape[2:])
+        if isinstance(stage, ClassifierStage):
+            half = [0.5] * self._images.shape[1]
+            save_classifier(
+                aside, network, image_size=size, class_names=self._class_names, mean=half, std=half, card=card
+            )
+        else:
+            scheduler: dict[str, Any] = {"sigma_data": self._diffusion.sigma_data}
+            consistency = self._stages.get("consistency")
+            if name != "denoiser" and isinstance(consistency, ConsistencyStage):
+                scheduler |= {key: getattr(consistency, key) for key in ("sigma_min", "sigma_max", "rho")}
+                scheduler["num_train_timesteps"] = consistency.num_steps
+            save_denoiser(aside, network, "edm" if name == "denoiser" else "consistency", **scheduler)
+            (aside / "card.json").write_text(json.dumps(card, indent=2))
+        aside.rename(folder)
+
+    def _load(self, name: str, folder: Path) -> nn.Module:
+        if name == "classifier":
+            config = DirectoryClassifier(kind="directory", path=str(folder))
+            return build_classifier(read_classifier(config)).network
+        return build_denoiser(read_denoiser(DenoiserModel(path=str(folder)))).network
+
+    def _checkpoint(self, name: str, training: StageTraining) -> None:
+        import ray.train
+
+        with tempfile.TemporaryDirectory() as folder:
+            checkpoint = None
+            if self._rank == 0:
+                torch.save({"stage": name, "training": training.state()}, Path(folder) / "state.pt")
+                checkpoint = ray.train.Checkpoint.from_directory(folder)
+            ray.train.report({"stage": name, "step": training.step}, checkpoint=checkpoint)
+
+    def _restore(self, name: str, training: StageTraining) -> None:
+        import ray.train
+
+        checkpoint = ray.train.get_checkpoint()
+        if checkpoint is None:
+            return
+        with checkpoint.as_directory() as folder:
+            state = torch.load(Path(folder) / "state.pt", weights_only=True)
+        if state["stage"] == name:
+            training.load(state["training"])
+
+    def _log(self, line: dict[str, Any]) -> None:
+        with (self._out / LOG).open("a") as log:
+            log.write(json.dumps(line) + "\n")
+
+
+def _make_unet(stage: Any, channels: int, size: int) -> Any:
+    from diffusers import UNet2DModel
+
+    levels = len(stage.block_out_channels)
+    return UNet2DModel(  # type: ignore[no-untyped-call]
+        sample_size=size,
+        in_channels=channels,
+        out_channels=channels,
+        block_out_channels=stage.block_out_channels,
+        layers_per_block=stage.layers_per_block,
+        norm_num_groups=stage.norm_num_groups,
+        down_block_types=("DownBlock2D",) * levels,
+        up_block_types=("UpBlock2D",) * levels,
+        add_attention=False,
+    )
+
+
+def _accuracy(classifier: nn.Module, x_BCHW: Tensor, label_B: Tensor) -> float:
+    with torch.no_grad():
+        return float((classifier(x_BCHW).argmax(dim=1) == label_B).float().mean())

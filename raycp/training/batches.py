@@ -1,0 +1,92 @@
+"""Batches keyed by (seed, stage, step): what is drawn depends neither on the number of workers nor on interruptions.
+
+Every worker draws the whole batch's randomness and keeps its share, so that no generator state has to be saved.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One worker's share of a step.
+
+    Attributes:
+        x_BCHW: images, float32 in [0, 1].
+        label_B: int64.
+        noise_BCHW: standard normal.
+        uniform_B: float64 in [0, 1), for noise levels and grid steps.
+        normal_B: float64, standard normal, for log-normal noise levels.
+    """
+
+    x_BCHW: Tensor
+    label_B: Tensor
+    noise_BCHW: Tensor
+    uniform_B: Tensor
+    normal_B: Tensor
+
+
+class Batches:
+    """Draws batches of a training set.
+
+    Args:
+        images_MCHW: uint8.
+        labels_M: int64.
+        batch_size: of all workers together.
+        max_shift: images are shifted by up to this many pixels each way, filled with 0.
+        key: (seed, number of the stage).
+        rank, world_size: of this worker.
+    """
+
+    def __init__(
+        self,
+        images_MCHW: np.ndarray,
+        labels_M: np.ndarray,
+        batch_size: int,
+        max_shift: int,
+        key: tuple[int, int],
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        self._images = torch.from_numpy(np.array(images_MCHW)).float() / 255
+        self._labels = torch.from_numpy(np.array(labels_M))
+        self._batch_size = batch_size
+        self._max_shift = max_shift
+        self._key = key
+        share = batch_size // world_size
+        self._mine = slice(rank * share, (rank + 1) * share)
+
+    def __call__(self, step: int) -> Batch:
+        """The share of step `step`."""
+        word = np.random.SeedSequence([*self._key, step]).generate_state(1, np.uint64)[0]
+        generator = torch.Generator().manual_seed(int(word >> np.uint64(1)))
+        B, shape = self._batch_size, self._images.shape[1:]
+        index_B = torch.randint(len(self._images), (B,), generator=generator)
+        shift_B2 = torch.randint(-self._max_shift, self._max_shift + 1, (B, 2), generator=generator)
+        noise_BCHW = torch.randn(B, *shape, generator=generator)
+        uniform_B = torch.rand(B, generator=generator, dtype=torch.float64)
+        normal_B = torch.randn(B, generator=generator, dtype=torch.float64)
+        mine = self._mine
+        return Batch(
+            shifted(self._images[index_B[mine]], shift_B2[mine]),
+            self._labels[index_B[mine]],
+            noise_BCHW[mine],
+            uniform_B[mine],
+            normal_B[mine],
+        )
+
+
+def shifted(x_BCHW: Tensor, shift_B2: Tensor) -> Tensor:
+    """Each image moved by its own (down, right) number of pixels; what comes in is 0."""
+    B, _, H, W = x_BCHW.shape
+    rows_BH = torch.arange(H)[None] - shift_B2[:, :1]
+    columns_BW = torch.arange(W)[None] - shift_B2[:, 1:]
+    inside = ((rows_BH >= 0) & (rows_BH < H))[:, :, None] & ((columns_BW >= 0) & (columns_BW < W))[:, None, :]
+    rows, columns = rows_BH.clamp(0, H - 1)[:, :, None], columns_BW.clamp(0, W - 1)[:, None, :]
+    moved = x_BCHW.permute(0, 2, 3, 1)[torch.arange(B)[:, None, None], rows, columns].permute(0, 3, 1, 2)
+    return moved * inside[:, None]

@@ -1,0 +1,108 @@
+"""One stage of training: steps of an optimiser with warm-up, clipping and an average of the weights."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from raycp.config.train import StageConfig
+from raycp.errors import TrainingError
+
+_OPTIMIZERS = {"adamw": torch.optim.AdamW, "radam": torch.optim.RAdam}
+
+
+class StageTraining:
+    """The state of one stage: everything that a checkpoint must hold to go on bit for bit.
+
+    Args:
+        config: of the stage.
+        network: what is trained, as the loss calls it (it may be wrapped for data parallelism).
+        plain: the same network without a wrapper, whose weights are averaged and kept.
+        loss: of a step's share, [B]; called with the step and the target network.
+        target: a slowly following copy of the network, if the loss wants one.
+        target_decay: of `target`.
+    """
+
+    def __init__(
+        self,
+        config: StageConfig,
+        network: nn.Module,
+        plain: nn.Module,
+        loss: Callable[[int], Tensor],
+        target: nn.Module | None = None,
+        target_decay: float = 0.0,
+    ) -> None:
+        self._config = config
+        self._network = network
+        self._plain = plain
+        self._loss = loss
+        self._target = target
+        self._target_decay = target_decay
+        self.average = copy.deepcopy(plain).requires_grad_(False)
+        self.step = 0
+        make: Any = _OPTIMIZERS[config.optimizer]
+        extra = {"decoupled_weight_decay": True} if config.optimizer == "radam" else {}
+        self._optimizer = make(
+            network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, **extra
+        )
+
+    def run(self) -> Iterator[float]:
+        """Make the remaining steps; yields the loss of each.
+
+        Raises:
+            TrainingError: the loss is NaN or infinite.
+        """
+        config = self._config
+        while self.step < config.steps:
+            for group in self._optimizer.param_groups:
+                group["lr"] = config.learning_rate * schedule(self.step, config.steps, config.warmup_steps)
+            self._optimizer.zero_grad()
+            loss = self._loss(self.step).mean()
+            if not math.isfinite(loss.item()):
+                raise TrainingError(
+                    f"the loss of stage {config.stage} is {loss.item()} at step {self.step}. Look for NaN in the "
+                    "training images and in the models it starts from; otherwise lower learning_rate or clip_norm."
+                )
+            loss.backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_norm_(self._network.parameters(), config.clip_norm)
+            self._optimizer.step()
+            # At the start the average forgets faster, so that it is not held back by the first weights.
+            self._follow(self.average, min(config.ema_decay, (1 + self.step) / (10 + self.step)))
+            if self._target is not None:
+                self._follow(self._target, self._target_decay)
+            self.step += 1
+            yield loss.item()
+
+    def state(self) -> dict[str, Any]:
+        """For a checkpoint: tensors and numbers only."""
+        return {
+            "step": self.step,
+            "network": self._plain.state_dict(),
+            "average": self.average.state_dict(),
+            "target": None if self._target is None else self._target.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        self.step = state["step"]
+        self._plain.load_state_dict(state["network"])
+        self.average.load_state_dict(state["average"])
+        if self._target is not None:
+            self._target.load_state_dict(state["target"])
+        self._optimizer.load_state_dict(state["optimizer"])
+
+    @torch.no_grad()
+    def _follow(self, follower: nn.Module, decay: float) -> None:
+        torch._foreach_lerp_(list(follower.parameters()), list(self._plain.parameters()), 1 - decay)
+
+
+def schedule(step: int, steps: int, warmup_steps: int) -> float:
+    """Factor of the learning rate: linear warm-up times half a cosine."""
+    warmup = min(1.0, (step + 1) / warmup_steps) if warmup_steps else 1.0
+    return warmup * 0.5 * (1 + math.cos(math.pi * step / steps))

@@ -1,0 +1,71 @@
+"""Networks as the losses call them, and how a consistency model inherits a denoiser's weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from raycp.maths import consistency_scalings, edm_scalings, preconditioned
+from raycp.training.losses import Model
+
+
+def edm_model(unet: nn.Module, sigma_data: float) -> Model:
+    """D(x; sigma) of a diffusers U-Net under EDM preconditioning."""
+
+    def denoise(x_BCHW: Tensor, sigma_B: Tensor) -> Tensor:
+        return preconditioned(_output_of(unet), x_BCHW, edm_scalings(sigma_B, sigma_data))
+
+    return denoise
+
+
+def consistency_model(unet: nn.Module, sigma_data: float, sigma_min: float) -> Model:
+    """f(x, t) of a diffusers U-Net under the consistency parametrisation."""
+
+    def purify(x_BCHW: Tensor, time_B: Tensor) -> Tensor:
+        return preconditioned(_output_of(unet), x_BCHW, consistency_scalings(time_B, sigma_data, sigma_min))
+
+    return purify
+
+
+def features_of(classifier: Any, images_BCHW: Tensor) -> list[Tensor]:
+    """Features of model-unit images after the stem, every block and the last normalisation of a residual classifier."""
+    features, h = [], images_BCHW
+    for layer in (classifier.stem, *classifier.blocks):
+        h = layer(h)
+        features.append(h)
+    return [*features, F.relu(classifier.norm(h))]
+
+
+def inherit(student: Any, teacher: Any, times_N: Tensor) -> None:
+    """Start a consistency model from a denoiser, exactly, at the times of its grid.
+
+    Both are the same U-Net, but one is conditioned on `ln(s)/4` and the other on `250 ln(s)`. The student's first
+    layer after the time embedding is solved for (least norm) so that its output at every time of the grid is the
+    teacher's; all other weights are copied.
+
+    Args:
+        student, teacher: diffusers U-Nets of the same configuration.
+        times_N: float64 [N], model units; N at most the width of the embedding, or the fit is by least squares.
+    """
+    student.load_state_dict(teacher.state_dict())
+    layer = student.time_embedding.linear_1
+    old = student.time_proj((times_N.log() / 4).float()).double()
+    new = student.time_proj((250 * times_N.log()).float()).double()
+    wanted = old @ layer.weight.double().T + layer.bias.double()
+    ones = torch.ones(len(times_N), 1, dtype=torch.float64)
+    solved = torch.linalg.lstsq(torch.cat([new, ones], dim=1), wanted, driver="gelsd").solution
+    with torch.no_grad():
+        layer.weight.copy_(solved[:-1].T)
+        layer.bias.copy_(solved[-1])
+
+
+def _output_of(unet: nn.Module) -> Callable[[Tensor, Tensor], Tensor]:
+    def output(x_BCHW: Tensor, conditioning_B: Tensor) -> Tensor:
+        predicted: Tensor = unet(x_BCHW, conditioning_B, return_dict=False)[0]
+        return predicted
+
+    return output
