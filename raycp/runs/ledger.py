@@ -11,7 +11,7 @@ from __future__ import annotations
 import uuid
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby, islice, pairwise
+from itertools import groupby, islice
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from raycp.certify.planner import Counted
 from raycp.errors import LedgerError
 from raycp.runs.storage import Storage
+from raycp.runs.tables import DamagedTableError, from_parquet
 from raycp.sampling.blocks import Block, Phase
 
 FOLDER = "counts"
@@ -43,12 +44,6 @@ _SCHEMA = pa.schema(
 )
 _REPEATED = ["phase", "numerics"]
 """Columns of few different texts, kept as codes in memory."""
-_SCHEMA_IN_MEMORY = pa.schema(
-    [
-        field.with_type(pa.dictionary(pa.int32(), pa.string())) if field.name in _REPEATED else field
-        for field in _SCHEMA
-    ]
-)
 
 
 class Ledger:
@@ -109,22 +104,26 @@ class Ledger:
             )
 
     def _read(self, names: Sequence[str]) -> Iterator[Counted]:
-        """Blocks of all files in order of `_range_key`, each sample once; the longest of overlapping ranges wins."""
-        kept: tuple[Counted, str] | None = None
-        for item, name in self._sorted_rows(names):
-            if kept is not None and _stream_key(kept[0]) == _stream_key(item):
-                last = kept[0].block
-                if last == item.block and (kept[0].counts_K != item.counts_K).any():
-                    raise LedgerError(
-                        f"{self._storage.path(name)} and {self._storage.path(kept[1])} hold different counts of the "
-                        f"same samples (image {self._image_index[last.image]}, sigma {item.sigma}, samples "
-                        f"{last.first} to {last.first + last.num_samples - 1}). One of them was changed or drawn by "
-                        "another function; move both away and resume, their samples are drawn again."
-                    )
-                if item.block.first < last.first + last.num_samples:
-                    continue
-            kept = (item, name)
-            yield item
+        """Blocks of all files, streams together and in order of samples, each sample once."""
+        for _, rows in groupby(self._sorted_rows(names), key=lambda row: _stream_key(row[0])):
+            distinct: list[tuple[Counted, str]] = []
+            for item, name in rows:
+                if distinct and distinct[-1][0].block == item.block:
+                    self._require_same_counts(item, name, *distinct[-1])
+                else:
+                    distinct.append((item, name))
+            yield from disjoint([item for item, _ in distinct])
+
+    def _require_same_counts(self, item: Counted, name: str, other: Counted, other_name: str) -> None:
+        if (item.counts_K == other.counts_K).all():
+            return
+        block = item.block
+        raise LedgerError(
+            f"{self._storage.path(name)} and {self._storage.path(other_name)} hold different counts of the same "
+            f"samples (image {self._image_index[block.image]}, sigma {item.sigma}, samples {block.first} to "
+            f"{block.first + block.num_samples - 1}). One of them was changed or drawn by another function; move both "
+            "away and resume, their samples are drawn again."
+        )
 
     def _sorted_rows(self, names: Sequence[str]) -> Iterator[tuple[Counted, str]]:
         """Rows of all files with the file's name; sorted in Arrow, so that only a chunk at a time is Python objects."""
@@ -148,23 +147,20 @@ class Ledger:
                 name = names[row["file"]]
                 try:
                     yield self._parse(row), name
-                except (KeyError, ValueError, IndexError) as err:
+                except (KeyError, ValueError, IndexError, TypeError) as err:
                     raise LedgerError(self._damaged(name, f"{err} in the row {row}")) from err
 
     def _table(self, name: str) -> pa.Table:
         try:
-            data = pa.BufferReader(self._storage.read(name) or b"")
-            table = pq.read_table(data, read_dictionary=_REPEATED)
-        except (pa.ArrowException, OSError) as err:
-            raise LedgerError(self._damaged(name, str(err).splitlines()[0])) from err
-        found = (table.schema.metadata or {}).get(b"fingerprint", b"none").decode()
+            table = from_parquet(self._storage.read(name) or b"", _SCHEMA, _REPEATED)
+        except DamagedTableError as err:
+            raise LedgerError(self._damaged(name, str(err))) from err
+        found = (table.schema.metadata or {}).get(b"fingerprint", b"none").decode(errors="replace")
         if found != self._fingerprint:
             raise LedgerError(
                 f"{self._storage.path(name)} belongs to another run (fingerprint {found[:12]}, this run "
                 f"{self._fingerprint[:12]}). Move it away."
             )
-        if not table.schema.equals(_SCHEMA_IN_MEMORY):
-            raise LedgerError(self._damaged(name, "its columns are not those of a ledger"))
         return table.replace_schema_metadata(None)
 
     def _damaged(self, name: str, reason: str) -> str:
@@ -176,8 +172,11 @@ class Ledger:
     def _parse(self, row: dict[str, object]) -> Counted:
         counts = np.array(row["counts"], dtype=np.int64)
         if row["classes"] is not None:
+            classes = np.array(row["classes"], dtype=np.int64)
+            if (classes < 0).any():
+                raise ValueError("a class below 0")
             dense = np.zeros(self._num_classes, dtype=np.int64)
-            dense[np.array(row["classes"], dtype=np.int64)] = counts
+            dense[classes] = counts
             counts = dense
         block = Block(
             self._position[int(str(row["image_index"]))],
@@ -189,6 +188,7 @@ class Ledger:
             len(counts) != self._num_classes
             or counts.min() < 0
             or counts.sum() != block.num_samples
+            or block.num_samples < 1
             or block.first < 0
         ):
             raise ValueError("counts that do not add up")
@@ -200,7 +200,7 @@ class Ledger:
         schema = _SCHEMA.with_metadata({"fingerprint": self._fingerprint})
         sink = pa.BufferOutputStream()
         rows = iter(counted)
-        with pq.ParquetWriter(sink, schema, compression="zstd") as writer:
+        with pq.ParquetWriter(sink, schema, compression="zstd", write_page_checksum=True) as writer:
             while chunk := list(islice(rows, _ROWS_AT_ONCE)):
                 writer.write_batch(pa.record_batch(self._columns(chunk), schema=schema))
         name = f"{FOLDER}/{kind}-{self._num_written:06d}-{self._writer}.parquet"
@@ -245,6 +245,30 @@ def merge(counted: Iterable[Counted]) -> Iterator[Counted]:
         last = item
     if last is not None:
         yield last
+
+
+def disjoint(items: Sequence[Counted]) -> list[Counted]:
+    """Of ranges of one stream that may overlap, those with the most samples in all that do not; in order.
+
+    Ranges overlap where a merged file stands beside its parts, or where two drivers drew the same samples in other
+    cuts. A set of ranges that covers everything is found if there is one: what was complete stays complete.
+    """
+    items = sorted(items, key=lambda item: item.block.first + item.block.num_samples)
+    stops = [item.block.first + item.block.num_samples for item in items]
+    if all(stop <= item.block.first for stop, item in zip(stops, items[1:], strict=False)):
+        return items
+    most, before = [0], []  # most[i]: samples in the best choice from the first i ranges
+    for i, item in enumerate(items):
+        before.append(bisect_right(stops, item.block.first, hi=i))
+        most.append(max(most[i], most[before[i]] + item.block.num_samples))
+    chosen, i = [], len(items)
+    while i:
+        if most[i] == most[i - 1]:
+            i -= 1
+        else:
+            chosen.append(items[i - 1])
+            i = before[i - 1]
+    return chosen[::-1]
 
 
 def _unit_key(item: Counted) -> tuple[float, int]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+import shutil
 import subprocess
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
-from raycp.config import RunConfig, differences, resolved, without_locations
+from raycp.config import RunConfig, differences, parse_config, resolved, without_locations
 
 FORMAT = 1
 """Changes when the same configuration would give other counts or other columns."""
@@ -54,17 +55,20 @@ def make_manifest(
 
 def manifest_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """One line per difference between two manifests that enters the fingerprint."""
-    lines = [] if old["kind"] == new["kind"] else [f"kind: {old['kind']} -> {new['kind']}"]
-    parts = [
-        {
-            **{key: value for key, value in manifest["config"].items() if key != "engine"},
-            "weights": manifest["weights"],
-            "data.sha256": manifest["data"]["sha256"],
-            "format": manifest["format"],
-        }
-        for manifest in (old, new)
-    ]
-    return lines + differences(parts[0], parts[1])
+    parts = []
+    for manifest in (old, new):
+        config = parse_config(RunConfig, manifest["config"], source="the recorded configuration")
+        identity = _identity(manifest["kind"], config, manifest["weights"], manifest["data"]["sha256"])
+        parts.append(
+            {
+                "kind": identity["kind"],
+                **identity["config"],
+                "weights": identity["weights"],
+                "data.sha256": identity["data"],
+                "format": manifest["format"],
+            }
+        )
+    return differences(parts[0], parts[1])
 
 
 def _identity(
@@ -93,7 +97,7 @@ def _versions() -> dict[str, str]:
 def _git_commit() -> str | None:
     """Commit of the checkout that raycp runs from; None if it is not one."""
     folder = Path(__file__).resolve().parents[2]
-    if not (folder / ".git").exists():
+    if not (folder / ".git").exists() or shutil.which("git") is None:
         return None
     done = subprocess.run(
         ["git", "-C", str(folder), "rev-parse", "HEAD"], capture_output=True, text=True, check=False

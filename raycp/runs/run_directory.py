@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import io
 import json
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from raycp.errors import RunMismatchError, StorageError
 from raycp.runs.ledger import Ledger
 from raycp.runs.manifest import manifest_differences
 from raycp.runs.storage import Storage
-from raycp.runs.tables import to_parquet
+from raycp.runs.tables import DamagedTableError, from_parquet, to_parquet
 
 CONFIG = "config.json"
 EXAMPLES = "examples.npz"
@@ -58,7 +59,7 @@ def recorded_manifest(storage: Storage) -> dict[str, Any] | None:
     """
     data = storage.read(CONFIG)
     if data is None:
-        if storage.names(""):
+        if not storage.is_empty():
             raise StorageError(
                 f"{storage.path()} is not empty and holds no {CONFIG}: it is not a run directory. Take another --out."
             )
@@ -67,7 +68,8 @@ def recorded_manifest(storage: Storage) -> dict[str, Any] | None:
         manifest = json.loads(data)
     except ValueError as err:
         raise StorageError(f"{storage.path(CONFIG)} is damaged: {err}.") from err
-    if not isinstance(manifest, dict) or not {"kind", "fingerprint", "config", "data"} <= manifest.keys():
+    required = {"kind", "fingerprint", "config", "data"}
+    if not isinstance(manifest, dict) or not required <= manifest.keys() or manifest["kind"] not in RESULTS:
         raise StorageError(f"{storage.path(CONFIG)} is not the config.json of a certification run.")
     return manifest
 
@@ -131,15 +133,15 @@ def read_run(path: str) -> RunResults:
             f"{storage.path()} has no {name} yet; run `raycp {manifest['kind']}` with --out {storage.path()} to go on."
         )
     try:
-        table = pq.read_table(pa.BufferReader(data))
-    except (pa.ArrowException, OSError) as err:
+        table = from_parquet(data)
+    except DamagedTableError as err:
         raise StorageError(
-            f"{storage.path(name)} is damaged ({str(err).splitlines()[0]}). It is derived: delete it and run "
+            f"{storage.path(name)} is damaged ({err}). It is derived: delete it and run "
             f"`raycp {manifest['kind']}` again with --out {storage.path()}; nothing is drawn anew."
         ) from err
     num_images = len(manifest["data"]["image_index"])
     return RunResults(
-        name=storage.path().rstrip("/").rpartition("/")[2],
+        name=storage.path().partition("?")[0].rstrip("/").rpartition("/")[2],
         path=storage.path(),
         config=manifest,
         certificates=table,
@@ -156,5 +158,5 @@ def _read_examples(storage: Storage) -> dict[str, np.ndarray] | None:
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
-    except (ValueError, OSError, EOFError) as err:
+    except (ValueError, OSError, EOFError, BadZipFile, zlib.error) as err:
         raise StorageError(f"{storage.path(EXAMPLES)} is damaged ({err}); delete it.") from err

@@ -42,8 +42,10 @@ class Storage:
 
     def path(self, name: str = "") -> str:
         """Where a file of the folder is, for messages."""
-        root = str(self._local) if self._local else self.location
-        return f"{root}/{name}" if name else root
+        if not name:
+            return str(self._local) if self._local else self.location
+        root, mark, options = (str(self._local), "", "") if self._local else self.location.partition("?")
+        return f"{root}/{name}{mark}{options}"
 
     def write(self, name: str, data: bytes) -> None:
         """Write a file, durable when this returns."""
@@ -53,7 +55,7 @@ class Storage:
                     stream.write(data)
                 return
             target = self._local / name
-            target.parent.mkdir(parents=True, exist_ok=True)
+            _make_folder(target.parent)
             aside = target.with_name(f".{target.name}.{os.getpid()}.tmp")
             try:
                 with aside.open("wb") as file:
@@ -87,6 +89,16 @@ class Storage:
                 names = [info.base_name for info in self._fs.get_file_info(selector) if info.is_file]
             return sorted(f"{folder}/{name}" for name in names if not name.startswith("."))
 
+    def is_empty(self) -> bool:
+        """Whether the folder is absent or holds neither files nor folders, hidden ones aside."""
+        with self._translated("list", ""):
+            if self._local is not None:
+                names = [path.name for path in self._local.iterdir()] if self._local.is_dir() else []
+            else:
+                selector = fs.FileSelector(self._root, allow_not_found=True)
+                names = [info.base_name for info in self._fs.get_file_info(selector)]
+            return all(name.startswith(".") for name in names)
+
     def delete(self, name: str) -> None:
         """Remove a file that may be gone already."""
         with self._translated("delete", name):
@@ -113,15 +125,16 @@ class Storage:
         import fcntl
 
         with self._translated("lock", ".lock"):
-            self._local.mkdir(parents=True, exist_ok=True)
+            _make_folder(self._local)
             lock = (self._local / ".lock").open("w")
         with lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as err:
-                raise RunMismatchError(
-                    f"{self.path()} is in use by another raycp process; wait for it to end, or take another --out."
-                ) from err
+            with self._translated("lock", ".lock"):
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError as err:
+                    raise RunMismatchError(
+                        f"{self.path()} is in use by another raycp process; wait for it to end, or take another --out."
+                    ) from err
             yield
 
     @contextmanager
@@ -129,8 +142,6 @@ class Storage:
         try:
             yield
         except OSError as err:
-            if isinstance(err, FileNotFoundError):
-                raise
             advice = "check the path and its permissions"
             if err.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
                 advice = "make room; what was written before is whole"
@@ -138,8 +149,16 @@ class Storage:
             raise StorageError(f"cannot {verb} {self.path(name)}: {reason}; {advice}.") from err
 
 
+def _make_folder(folder: Path) -> None:
+    """Make a folder with its parents, durable like what will be in it."""
+    absent = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in absent:
+        _sync_folder(path.parent)
+
+
 def _sync_folder(folder: Path) -> None:
-    """Make a rename durable."""
+    """Make the names in a folder durable."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

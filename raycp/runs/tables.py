@@ -57,6 +57,10 @@ PREDICTIONS = pa.schema(
 SCHEMAS = {"certify": CERTIFICATES, "predict": PREDICTIONS}
 
 
+class DamagedTableError(Exception):
+    """Bytes that are not a whole Parquet file; the message says why. Whoever knows the file's name names it."""
+
+
 def result_table(
     kind: str,
     outcomes: Sequence[Outcome],
@@ -99,5 +103,33 @@ def result_table(
 def to_parquet(table: pa.Table) -> bytes:
     """The table as a Parquet file."""
     sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd")
+    pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
     return sink.getvalue().to_pybytes()  # type: ignore[no-any-return]
+
+
+def from_parquet(
+    data: bytes, schema: pa.Schema | None = None, read_dictionary: Sequence[str] = ()
+) -> pa.Table:
+    """The table of a Parquet file, whole, with its pages' checksums verified where they have some.
+
+    Args:
+        data: content of the file.
+        schema: the columns it must have, if given.
+        read_dictionary: text columns of `schema` to keep as codes.
+
+    Raises:
+        DamagedTableError: the bytes are not such a file.
+    """
+    try:
+        if schema is not None and not pq.read_schema(pa.BufferReader(data)).equals(schema):
+            raise DamagedTableError("its columns are other ones")
+        file = pq.ParquetFile(
+            pa.BufferReader(data), read_dictionary=list(read_dictionary), page_checksum_verification=True
+        )
+        table = file.read()
+        table.validate(full=True)
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as err:
+        raise DamagedTableError(str(err).splitlines()[0]) from err
+    if len(table) != file.metadata.num_rows:
+        raise DamagedTableError(f"{len(table)} rows instead of {file.metadata.num_rows}")
+    return table
