@@ -1,0 +1,169 @@
+"""The fingerprint: changed by every field a row depends on, by no other; found by walking through all fields."""
+
+from __future__ import annotations
+
+import copy
+import json
+from functools import reduce
+from typing import Any
+
+import pytest
+from run_configs import CANDIDATES, CLASSIFIERS, DATA, PURIFIERS, leaves, run_config
+
+from raycp.config import RunConfig, parse_config, resolved
+from raycp.errors import ConfigError
+from raycp.runs import manifest as manifest_module
+from raycp.runs.manifest import Kind, make_manifest, manifest_differences
+
+WEIGHTS = {"purifier": "aa", "classifier": "bb"}
+DATA_SET = {"sha256": "cc", "source": "/data", "image_index": [5, 25], "class_names": None}
+LOCATIONS = {
+    ("data", "path"), ("purifier", "model", "path"), ("classifier", "path"), ("classifier", "weights"),
+}  # fmt: skip
+# One choice only, or tags of a union, or exclusive with another field: compared below.
+UNWALKED = {("data", "name"), ("purifier", "kind"), ("classifier", "kind"), ("certify", "rule"),
+            ("classifier", "pretrained"), ("data", "select", "indices")}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def no_git(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(manifest_module, "_git_commit", lambda: None)
+
+
+def manifest_of(config: RunConfig, kind: Kind = "certify", **changes: Any) -> dict[str, Any]:
+    arguments = {"weights": WEIGHTS, "data": DATA_SET, "num_classes": 10} | changes
+    return make_manifest(kind, config, **arguments)  # type: ignore[arg-type]
+
+
+def fingerprint(config: RunConfig, kind: Kind = "certify", **changes: Any) -> str:
+    value: str = manifest_of(config, kind, **changes)["fingerprint"]
+    return value
+
+
+def changed(config: RunConfig, path: tuple[str, ...]) -> RunConfig:
+    """The configuration with another valid value at one place."""
+    raw = resolved(config)
+    before = reduce(lambda node, key: node[key], path, raw)
+    for candidate in CANDIDATES:
+        trial = copy.deepcopy(raw)
+        reduce(lambda node, key: node[key], path[:-1], trial)[path[-1]] = candidate
+        try:
+            other = parse_config(RunConfig, trial)
+        except ConfigError:
+            continue
+        after = reduce(lambda node, key: node[key], path, resolved(other))
+        if after != before:
+            assert [p for p in leaves(resolved(other)) if value_at(other, p) != value_at(config, p)] == [path]
+            return other
+    raise AssertionError(f"no candidate fits {'.'.join(path)} = {before!r}")
+
+
+def value_at(config: RunConfig, path: tuple[str, ...]) -> Any:
+    return reduce(lambda node, key: node[key], path, resolved(config))
+
+
+VARIANTS = [
+    *((purifier, "timm", "parquet") for purifier in PURIFIERS),
+    *(("none", classifier, "cifar10") for classifier in CLASSIFIERS),
+    *(("none", "directory", data) for data in DATA),
+]
+
+
+@pytest.mark.parametrize(("purifier", "classifier", "data"), VARIANTS)
+def test_every_field_of_a_certificate_enters_and_no_other(purifier: str, classifier: str, data: str) -> None:
+    config = run_config(purifier, classifier, data)
+    base = manifest_of(config)
+    walked = 0
+    for path in leaves(resolved(config)):
+        if path in UNWALKED:
+            continue
+        walked += 1
+        other = manifest_of(changed(config, path))
+        free = path in LOCATIONS or path[0] in ("engine", "predict")
+        assert (other["fingerprint"] == base["fingerprint"]) == free, path
+        lines = manifest_differences(base, other)
+        if free:
+            assert lines == []
+        else:
+            name = ".".join(path)
+            assert len(lines) == (2 if name == "classifier.kwargs" else 1)
+            assert all(line.startswith((f"{name}: ", f"{name}.")) and " -> " in line for line in lines)
+    assert walked >= 30
+
+
+def test_every_field_of_a_prediction_enters_and_no_other() -> None:
+    config = run_config()
+    base = manifest_of(config, "predict")
+    used = {("certify", "sigmas"), ("certify", "noise"), ("certify", "seed")}
+    for path in leaves(resolved(config)):
+        if path in UNWALKED:
+            continue
+        free = path in LOCATIONS or path[0] == "engine" or (path[0] == "certify" and path not in used)
+        other = manifest_of(changed(config, path), "predict")
+        assert (other["fingerprint"] == base["fingerprint"]) == free, path
+        assert bool(manifest_differences(base, other)) != free
+
+
+def test_unions_exclusive_fields_weights_data_kind_and_format(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = run_config()
+    found = [fingerprint(config), fingerprint(config, "predict")]
+    found += [fingerprint(run_config(purifier)) for purifier in PURIFIERS if purifier != "consistency"]
+    found += [fingerprint(run_config(classifier=name)) for name in CLASSIFIERS if name != "timm"]
+    found += [fingerprint(run_config(data=name)) for name in DATA if name != "parquet"]
+    pretrained = CLASSIFIERS["timm"] | {"weights": None, "pretrained": True}
+    found.append(fingerprint(run_config(sections={"classifier": pretrained})))
+    found.append(
+        fingerprint(run_config(sections={"data": DATA["parquet"] | {"select": {"indices": [5, 25]}}}))
+    )
+    found.append(fingerprint(config, weights=WEIGHTS | {"purifier": "other"}))
+    found.append(fingerprint(config, weights=WEIGHTS | {"purifier": None}))
+    found.append(fingerprint(config, weights=WEIGHTS | {"classifier": "other"}))
+    found.append(fingerprint(config, data=DATA_SET | {"sha256": "other"}))
+    monkeypatch.setattr(manifest_module, "FORMAT", manifest_module.FORMAT + 1)
+    found.append(fingerprint(config))
+    assert len(set(found)) == len(found)
+
+
+def test_the_place_of_the_data_does_not_enter() -> None:
+    config = run_config()
+    elsewhere = {"sha256": "cc", "source": "/elsewhere", "image_index": [5, 25], "class_names": ["a"]}
+    assert fingerprint(config, data=elsewhere) == fingerprint(config)
+
+
+def test_a_fingerprint_survives_the_file() -> None:
+    config = run_config()
+    manifest = json.loads(json.dumps(manifest_of(config)))
+    again = parse_config(RunConfig, manifest["config"])
+    assert again == config
+    assert fingerprint(again) == manifest["fingerprint"]
+    assert manifest_differences(manifest, manifest_of(config)) == []
+
+
+def test_content_of_a_manifest() -> None:
+    config = run_config()
+    manifest = manifest_of(config)
+    assert manifest["kind"] == "certify"
+    assert manifest["config"] == resolved(config)
+    assert (manifest["weights"], manifest["data"], manifest["num_classes"]) == (WEIGHTS, DATA_SET, 10)
+    assert {"python", "raycp", "torch", "ray", "numpy", "scipy", "pyarrow", "diffusers", "timm"} == set(
+        manifest["versions"]
+    )
+    assert manifest["versions"]["numpy"][0].isdigit()
+    assert len(manifest["fingerprint"]) == 64
+
+
+def test_differences_of_several_kinds_at_once() -> None:
+    old = manifest_of(run_config())
+    new = manifest_of(
+        run_config(sections={"certify": {"alpha": 0.01, "radii": [0.0, 0.5]}, "engine": {"replicas": 9}}), "certify",
+        weights=WEIGHTS | {"purifier": None}, data=DATA_SET | {"sha256": "dd"},
+    )  # fmt: skip
+    assert sorted(manifest_differences(old, new)) == [
+        "certify.alpha: 0.001 -> 0.01",
+        'data.sha256: "cc" -> "dd"',
+        'weights.purifier: "aa" -> null',
+    ]
+    kinds = manifest_differences(manifest_of(run_config()), manifest_of(run_config(), "predict"))
+    assert 'kind: "certify" -> "predict"' in kinds
+    other_format = manifest_differences(old | {"format": 0}, old)
+    assert other_format == ["format: 0 -> 1"]
