@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    ValidationError,
+    model_validator,
+)
 
 from raycp.errors import ConfigError
 
@@ -23,7 +29,9 @@ Location = Annotated[str, _LocationMark()]
 
 
 def _number_from_text(value: object) -> object:
-    """Read `1e-3`, which YAML 1.1 takes for a string, as the number it is."""
+    """Read `1e-3`, which YAML 1.1 takes for a string, as the number it is; `yes` is none."""
+    if isinstance(value, bool):
+        raise ValueError("must be a number.")
     if isinstance(value, str):
         try:
             return float(value)
@@ -39,6 +47,40 @@ class Frozen(BaseModel):
     """Base of all configuration models: immutable, and no unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_truth_value_for_a_number(cls, values: Any) -> Any:
+        """Refuse `yes` and `true` where pydantic would read 1."""
+        if isinstance(values, Mapping):
+            for name, value in values.items():
+                field = cls.model_fields.get(name)
+                if isinstance(value, bool) and field is not None and not _allows_bool(field.annotation):
+                    raise ValueError(f"{name} must not be true or false.")
+        return values
+
+
+def _allows_bool(annotation: Any) -> bool:
+    return annotation in (bool, Any) or any(_allows_bool(argument) for argument in get_args(annotation))
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML in which a key that is given twice is an error: one of its values would be ignored."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key.value!r} is given twice", key.start_mark
+                )
+            if isinstance(key, yaml.ScalarNode):
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def _from_yaml(text: str) -> Any:
+    return _Loader(text).get_single_data()
 
 
 ModelT = TypeVar("ModelT", bound=Frozen)
@@ -59,7 +101,7 @@ def load_config(model: type[ModelT], path: str | Path, overrides: Sequence[str] 
     except UnicodeDecodeError as err:
         raise ConfigError(f"{path} is not a text file; a configuration is YAML in UTF-8.") from err
     try:
-        raw = yaml.safe_load(text)
+        raw = _from_yaml(text)
     except yaml.YAMLError as err:
         raise ConfigError(f"{path} is not valid YAML: {err}") from err
     if not isinstance(raw, dict):
@@ -72,7 +114,8 @@ def parse_config(model: type[ModelT], raw: Mapping[str, Any], source: str = "the
     try:
         return model.model_validate(raw)
     except ValidationError as err:
-        lines = [_describe(model, raw, dict(problem)) for problem in err.errors()]
+        problems = [dict(problem) for problem in err.errors() if not _follows_from_others(dict(problem))]
+        lines = [_describe(model, raw, problem) for problem in problems]
         raise ConfigError(f"{source}:\n" + "\n".join(f"  {line}" for line in dict.fromkeys(lines))) from err
 
 
@@ -85,7 +128,7 @@ def with_overrides(raw: Mapping[str, Any], overrides: Sequence[str]) -> dict[str
         if not equals or not all(parts):
             raise ConfigError(f"--set takes dotted.key=value, got {override!r}.")
         try:
-            value = yaml.safe_load(text)
+            value = _from_yaml(text)
         except yaml.YAMLError as err:
             raise ConfigError(f"--set {key}: {text!r} is not a YAML value.") from err
         node: Any = result
@@ -173,7 +216,8 @@ _COMPARISONS = {
 
 def _describe(model: type[BaseModel], raw: Mapping[str, Any], problem: dict[str, Any]) -> str:
     """One pydantic problem as one sentence: dotted path, what is allowed, what was given."""
-    path, kind, context = _path(raw, problem["loc"]), problem["type"], problem.get("ctx", {})
+    kind, context = problem["type"], problem.get("ctx", {})
+    path = _path(raw, problem["loc"], missing=kind == "missing")
     given = problem.get("input")
     if kind == "extra_forbidden":
         known = _keys_at(model, raw, problem["loc"][:-1])
@@ -195,22 +239,46 @@ def _describe(model: type[BaseModel], raw: Mapping[str, Any], problem: dict[str,
     if kind == "union_tag_not_found":
         return f"{path} needs the key {context['discriminator']}."
     if kind == "value_error":
-        message = str(context["error"])
-        return message if not path or message.startswith(path.split(".")[0]) else f"{path}: {message}"
+        return _sentence(path, str(context["error"]), _keys_at(model, raw, problem["loc"]))
+    if kind in ("model_type", "model_attributes_type", "dict_type"):
+        return f"{path} must be a mapping of keys to values, got {given!r}."
+    if kind == "tuple_type":
+        return f"{path} must be a list, got {given!r}."
+    if kind == "too_short":
+        return f"{path} must have at least {context['min_length']} entry, got {given!r}."
     what = problem["msg"][0].lower() + problem["msg"][1:]
     return f"{path or 'the configuration'}: {what}, got {given!r}."
 
 
-def _path(raw: Any, loc: Sequence[int | str]) -> str:
-    """The dotted path of a problem; the tags that pydantic adds for tagged unions are left out."""
+def _follows_from_others(problem: dict[str, Any]) -> bool:
+    """A list is short after validation because its entries are wrong: they have their own lines."""
+    return problem["type"] == "too_short" and bool(len(problem["input"]) >= problem["ctx"]["min_length"])
+
+
+def _sentence(path: str, message: str, keys: Sequence[str]) -> str:
+    """What a validator says, below the path of its model: it names a key of it, or says what it must be."""
+    if not path or message.startswith(f"{path.partition('.')[0]}."):
+        return message
+    first = message.split()[0]
+    return (
+        f"{path}.{message}"
+        if first in keys
+        else f"{path} {message}"
+        if first == "must"
+        else f"{path}: {message}"
+    )
+
+
+def _path(raw: Any, loc: Sequence[int | str], missing: bool) -> str:
+    """The dotted path of a problem; what pydantic adds to tell the members of a union apart is left out."""
     parts: list[str] = []
     node = raw
     for position, item in enumerate(loc):
         inside = (isinstance(node, dict) and item in node) or (
             isinstance(node, list) and isinstance(item, int)
         )
-        if not inside and position < len(loc) - 1:
-            continue  # the tag of a union, not a key
+        if not inside and not (missing and position == len(loc) - 1):
+            continue  # a member of a union, not a key
         parts.append(str(item))
         if inside:
             node = node[item]
