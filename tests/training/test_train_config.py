@@ -1,0 +1,62 @@
+"""What `raycp train` refuses, and how it says so."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from training_setups import train_config
+
+from raycp.errors import ConfigError
+
+CLASSIFIER = {"stage": "classifier", "steps": 1}
+DENOISER = {"stage": "denoiser", "steps": 1}
+CONSISTENCY = {"stage": "consistency", "steps": 1}
+FINETUNE = {"stage": "finetune", "steps": 1}
+
+
+def refused(*stages: dict[str, Any], **sections: Any) -> str:
+    with pytest.raises(ConfigError) as caught:
+        train_config(*stages, **sections)
+    return str(caught.value)
+
+
+def test_the_four_stages_fit_together() -> None:
+    config = train_config(CLASSIFIER, DENOISER, CONSISTENCY, FINETUNE)
+    assert [stage.stage for stage in config.stages] == ["classifier", "denoiser", "consistency", "finetune"]
+
+
+def test_stages_need_what_they_are_made_from_before_them() -> None:
+    assert "consistency needs the stage denoiser before it" in refused(CLASSIFIER, CONSISTENCY)
+    assert "consistency needs the stage denoiser before it" in refused(CLASSIFIER, CONSISTENCY, DENOISER)
+    assert "finetune needs the stage consistency before it" in refused(CLASSIFIER, DENOISER, FINETUNE)
+
+
+def test_only_lpips_needs_the_classifier() -> None:
+    l2 = {"loss": "l2"}
+    assert len(train_config(DENOISER, CONSISTENCY | l2, FINETUNE | l2).stages) == 3
+    assert "consistency needs the stage classifier before it" in refused(DENOISER, CONSISTENCY)
+    assert "finetune needs the stage classifier before it" in refused(DENOISER, CONSISTENCY | l2, FINETUNE)
+
+
+def test_a_stage_comes_once() -> None:
+    assert "stages must not repeat" in refused(CLASSIFIER, CLASSIFIER)
+
+
+def test_workers_share_a_batch_evenly() -> None:
+    message = refused({**CLASSIFIER, "batch_size": 10}, engine={"workers": 3})
+    assert "batch_size of classifier, 10, must be a multiple of engine.workers, 3" in message
+
+
+@pytest.mark.parametrize(
+    ("stage", "words"),
+    [
+        ({**CLASSIFIER, "steps": 0}, "steps must be at least 1, got 0"),
+        ({**CLASSIFIER, "learning_rte": 1}, "did you mean stages.0.learning_rate?"),
+        ({"stage": "gan", "steps": 1}, "got 'gan'"),
+        ({**DENOISER, "log_std": 0}, "log_std must be greater than 0, got 0"),
+        ({**CLASSIFIER, "ema_decay": 1}, "ema_decay must be less than 1"),
+    ],
+)
+def test_values_outside_their_range_are_named(stage: dict[str, Any], words: str) -> None:
+    assert words in refused(stage)
