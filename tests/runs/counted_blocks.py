@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 import numpy as np
 
 from raycp.certify.planner import Counted
+from raycp.runs.ledger import Ledger
+from raycp.runs.storage import Storage
 from raycp.sampling.blocks import Block, Phase
 
+FINGERPRINT = "f" * 64
 IMAGE_INDEX = np.array([700, 3, 41])
 Sums = dict[tuple[float, int, str, Phase], tuple[int, list[int]]]
 
@@ -48,3 +52,11 @@ def sums(items: Iterable[Counted]) -> Sums:
         assert item.counts_K.sum() == item.block.num_samples
         found[key] = (samples | new, counts + item.counts_K)
     return {key: (len(samples), counts.tolist()) for key, (samples, counts) in found.items()}
+
+
+def ledger_of(folder: Path, num_classes: int, fingerprint: str = FINGERPRINT) -> Ledger:
+    return Ledger(Storage(str(folder)), fingerprint, IMAGE_INDEX, num_classes)
+
+
+def blocks_of(folder: Path, num_classes: int) -> list[Counted]:
+    return [item for unit in ledger_of(folder, num_classes).read() for item in unit]
