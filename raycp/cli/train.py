@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from typing import Any
 
 import typer
 
 from raycp.cli.options import AddressOption, ConfigArgument, OutOption, SetOption
+from raycp.errors import RaycpError
 
 
 def train(
@@ -29,13 +32,19 @@ def train(
 
     overrides = [*(set_ or []), *([] if address is None else [f"engine.address={address}"])]
     loaded = load_config(TrainConfig, config, overrides)
-    if not train_models(loaded, out, _print):
+    try:
+        trained = train_models(loaded, str(out), _print)
+    except (RaycpError, KeyboardInterrupt):
+        typer.echo(f"resume with: {shlex.join(['raycp', *sys.argv[1:]])}", err=True)
+        raise
+    if not trained:
         typer.echo(f"{out} holds all stages already; nothing to do", err=True)
 
 
 def _print(line: dict[str, Any]) -> None:
     if not line.get("done"):
-        speed = f"{line['images_per_second']:,.0f} images/s"
+        seconds = round(line["seconds_left"])
+        speed = f"{line['images_per_second']:,.0f} images/s, ETA {seconds // 60}:{seconds % 60:02d}"
         text = f"step {line['step']:,}/{line['steps']:,}, loss {line['loss']:.4g}, {speed}"
     else:
         metrics = ", ".join(f"{key} {value:.1%}" for key, value in line.items() if "accuracy" in key)

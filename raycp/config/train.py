@@ -116,6 +116,8 @@ class TrainConfig(Frozen):
     """Training images."""
     validation: DataConfig | None = None
     """Held-out images, on which each stage is measured at its end."""
+    validation_sigmas: tuple[Sigma, ...] = (0.25, 0.5, 1.0)
+    """Noise levels, pixel units, at which purification is measured."""
     stages: tuple[StageConfig, ...] = Field(min_length=1)
     """Trained in this order; each leaves RUN/models/NAME."""
     seed: int = Field(0, ge=0, lt=2**63)
@@ -126,6 +128,7 @@ class TrainConfig(Frozen):
         names = [stage.stage for stage in self.stages]
         if len(set(names)) != len(names):
             raise ValueError(f"stages must not repeat, got {names}.")
+        self._check_levels()
         for position, stage in enumerate(self.stages):
             for needed in _needs(stage):
                 if needed not in names[:position]:
@@ -138,6 +141,24 @@ class TrainConfig(Frozen):
                     f"engine.workers, {self.engine.workers}."
                 )
         return self
+
+    def _check_levels(self) -> None:
+        """The consistency model must have been trained at the noise it is asked to take off."""
+        for consistency in self.stages:
+            if not isinstance(consistency, ConsistencyStage):
+                continue
+            low, high = consistency.sigma_min, consistency.sigma_max
+            if low >= high:
+                raise ValueError(f"stages: sigma_min must be below sigma_max, got {low:g} and {high:g}.")
+            tuned = [
+                sigma for stage in self.stages if isinstance(stage, FinetuneStage) for sigma in stage.sigmas
+            ]
+            for sigma in (*tuned, *(self.validation_sigmas if self.validation else ())):
+                if not low <= 2 * sigma <= high:
+                    raise ValueError(
+                        f"stages: sigma {sigma:g} is {2 * sigma:g} in [-1,1] units, outside the consistency model's "
+                        f"sigma_min {low:g} to sigma_max {high:g}."
+                    )
 
 
 def _needs(stage: _Stage) -> list[str]:

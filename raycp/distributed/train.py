@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from raycp.config import Engine, differences, resolved
+from raycp.config import Engine, differences, resolved, without_locations
 from raycp.config.train import TrainConfig
 from raycp.data import ImageSet, load_images, require_grid
 from raycp.distributed.cluster import connected
 from raycp.errors import ClusterError, RaycpError, RunMismatchError, StorageError, TrainingError
+from raycp.runs import Storage
 
-CONFIG = "train.json"
+CONFIG, MODELS, LOG = "train.json", "models", "log.jsonl"
 _WATCH_SECONDS = 0.5
 
 
@@ -39,21 +40,38 @@ def train_models(config: TrainConfig, out: str, report: Callable[[dict[str, Any]
         ClusterError: fewer CPUs or GPUs than the workers want.
     """
     folder = Path(out).absolute()
-    _claim(folder, config)
-    if all((folder / "models" / stage.stage).is_dir() for stage in config.stages):
-        return False
+    storage = Storage(str(folder))
     images = require_grid(load_images(config.data))
     held_out = None if config.validation is None else require_grid(load_images(config.validation))
-    engine = Engine(address=config.engine.address, dashboard=True)
-    # Ray Train looks after its workers every so often; a short training should not wait for it.
-    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
-    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "120")
-    with connected(engine), _watched(folder / "log.jsonl", report):
-        _fit(config, folder, images, held_out)
+    data = {"training": images.sha256, "source": images.source}
+    if held_out is not None:
+        data["validation"] = held_out.sha256
+    with storage.locked():
+        _claim(storage, config, data)
+        if all((folder / MODELS / stage.stage).is_dir() for stage in config.stages):
+            return False
+        # Ray Train looks after its workers every so often; a short training should not wait for it.
+        os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
+        os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "120")
+        errors: list[str] = []
+
+        def watch(line: dict[str, Any]) -> None:
+            if "error" in line:
+                errors.append(line["error"])
+            else:
+                report(line)
+
+        engine = Engine(address=config.engine.address, dashboard=True)
+        with connected(engine), _watched(folder / LOG, watch):
+            _fit(config, folder, data, images, held_out)
+        if errors:
+            raise TrainingError(errors[0])
     return True
 
 
-def _fit(config: TrainConfig, folder: Path, images: ImageSet, held_out: ImageSet | None) -> None:
+def _fit(
+    config: TrainConfig, folder: Path, data: dict[str, str], images: ImageSet, held_out: ImageSet | None
+) -> None:
     import ray
     from ray.train import CheckpointConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
@@ -64,6 +82,7 @@ def _fit(config: TrainConfig, folder: Path, images: ImageSet, held_out: ImageSet
     job = {
         "config": resolved(config),
         "out": str(folder),
+        "data": data,
         "images": ray.put(_arrays(images)),
         "held_out": None if held_out is None else ray.put(_arrays(held_out)),
     }
@@ -89,25 +108,24 @@ def _fit(config: TrainConfig, folder: Path, images: ImageSet, held_out: ImageSet
         raise _reason(err) from err
 
 
-def _claim(folder: Path, config: TrainConfig) -> None:
+def _claim(storage: Storage, config: TrainConfig, data: dict[str, str]) -> None:
     """Write the configuration into an empty directory, or find the same one there."""
-    content = resolved(config)
-    path = folder / CONFIG
+    content = {"config": resolved(config), "identity": without_locations(config) | {"data": data}}
+    del content["identity"]["engine"]
+    found = storage.read(CONFIG)
+    if found is None:
+        storage.write(CONFIG, json.dumps(content, indent=2).encode())
+        (Path(storage.path()) / MODELS).mkdir(exist_ok=True)
+        return
     try:
-        (folder / "models").mkdir(parents=True, exist_ok=True)
-        if not path.exists():
-            path.write_text(json.dumps(content, indent=2))
-            return
-        recorded = json.loads(path.read_text())
-    except OSError as err:
-        raise StorageError(f"cannot use {folder} for training: {err.strerror}.") from err
-    except ValueError as err:
-        raise StorageError(f"{path} is damaged: {err}.") from err
-    changed = differences({**recorded, "engine": None}, {**content, "engine": None})
+        recorded = json.loads(found)["identity"]
+    except (ValueError, KeyError, TypeError) as err:
+        raise StorageError(f"{storage.path(CONFIG)} is not the record of a training: {err}.") from err
+    changed = differences(recorded, json.loads(json.dumps(content["identity"])))
     if changed:
         lines = "\n".join(f"  {line}" for line in changed)
         raise RunMismatchError(
-            f"{folder} holds a training with another configuration:\n{lines}\n"
+            f"{storage.path()} holds a training with another configuration:\n{lines}\n"
             "Take another --out, or go back to the recorded values."
         )
 

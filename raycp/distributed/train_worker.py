@@ -17,7 +17,10 @@ from torch import Tensor, nn
 from raycp.config import parse_config, resolved
 from raycp.config.models import DenoiserModel, DirectoryClassifier
 from raycp.config.train import ClassifierStage, ConsistencyStage, FinetuneStage, StageConfig, TrainConfig
+from raycp.distributed.train import LOG, MODELS
+from raycp.errors import TrainingError
 from raycp.models import (
+    Bundle,
     ResidualClassifier,
     build_classifier,
     build_denoiser,
@@ -31,7 +34,6 @@ from raycp.training.loop import StageTraining
 from raycp.training.networks import inherit
 from raycp.training.stages import Diffusion, diffusion_of, purifier_of, stage_loss
 
-MODELS, LOG = "models", "log.jsonl"
 _LOG_SECONDS = 5.0
 _VALIDATION_DRAWS = 4
 
@@ -40,8 +42,11 @@ def train_worker(job: dict[str, Any]) -> None:
     """The training loop of one worker.
 
     Args:
-        job: `config` (resolved TrainConfig), `out` (absolute path of the run), `images` and `held_out`: object
-            references of (images uint8 [M,C,H,W], labels [M], class names), the latter None without validation.
+        job: `config` (resolved TrainConfig), `out` (absolute path of the run), `data` (hashes, for the cards),
+            `images` and `held_out`: object references of (images uint8 [M,C,H,W], labels [M], class names), the
+            latter None without validation.
+
+    A `TrainingError` goes into the log and not up: Ray Train would try again what fails the same way each time.
     """
     import ray
     import ray.train
@@ -53,34 +58,58 @@ def train_worker(job: dict[str, Any]) -> None:
     training_set = ray.get(job["images"])
     held_out = None if job["held_out"] is None else ray.get(job["held_out"])
     context = ray.train.get_context()
-    worker = _Worker(config, out, training_set, held_out, context.get_world_rank(), context.get_world_size())
-    worker.run()
+    worker = _Worker(
+        config, out, job["data"], training_set, held_out, context.get_world_rank(), context.get_world_size()
+    )
+    try:
+        worker.run()
+    except TrainingError as err:
+        worker.log({"error": str(err)})
 
 
 class _Worker:
     def __init__(
-        self, config: TrainConfig, out: Path, images: Any, held_out: Any, rank: int, world: int
+        self,
+        config: TrainConfig,
+        out: Path,
+        data: dict[str, str],
+        images: Any,
+        held_out: Any,
+        rank: int,
+        world: int,
     ) -> None:
+        import ray.train.torch
+
         self._config = config
         self._out = out
+        self._data = data
         self._images, self._labels, self._class_names = images
         self._held_out = held_out
         self._rank = rank
         self._world = world
+        self._device = ray.train.torch.get_device()
         self._stages: dict[str, StageConfig] = {stage.stage: stage for stage in config.stages}
         self._diffusion: Diffusion = diffusion_of(self._stages)
         self._done: dict[str, nn.Module] = {}
+        self._sha256: dict[str, str] = {}
 
     def run(self) -> None:
         """All stages that are not on disk yet."""
         for number, (name, stage) in enumerate(self._stages.items()):
             folder = self._out / MODELS / name
-            if folder.is_dir():
-                self._done[name] = self._load(name, folder)
-            else:
-                self._done[name] = self._train(number, name, stage, folder)
+            if not folder.is_dir():
+                self._train(number, name, stage, folder)
+            bundle = _read(name, folder)
+            self._sha256[name] = bundle.sha256
+            self._done[name] = _build(name, bundle).to(self._device)
 
-    def _train(self, number: int, name: str, stage: StageConfig, folder: Path) -> nn.Module:
+    def log(self, line: dict[str, Any]) -> None:
+        """Append a line to the run's log, from the first worker."""
+        if self._rank == 0:
+            with (self._out / LOG).open("a") as log:
+                log.write(json.dumps(line) + "\n")
+
+    def _train(self, number: int, name: str, stage: StageConfig, folder: Path) -> None:
         import ray.train
         import ray.train.torch
 
@@ -89,28 +118,30 @@ class _Worker:
         target = None
         if isinstance(stage, ConsistencyStage):
             target = copy.deepcopy(plain).requires_grad_(False)
-        network = ray.train.torch.prepare_model(plain)
+            target.to(self._device)
+        network = ray.train.torch.prepare_model(plain)  # moves it to the device
         batches = Batches(
             self._images, self._labels, stage.batch_size, stage.max_shift,
-            (self._config.seed, number), self._rank, self._world,
+            (self._config.seed, number), self._rank, self._world, self._device,
         )  # fmt: skip
         loss = stage_loss(stage, network, target, self._done, self._diffusion, batches)
         decay = stage.target_decay if isinstance(stage, ConsistencyStage) else 0.0
-        training = StageTraining(stage, network, plain, loss, target, decay)
+        training = StageTraining(stage, network, plain, loss, target, decay, self._over_workers)
         self._restore(name, training)
         start, first, last_line = time.monotonic(), training.step, 0.0
         for value in training.run():
             now = time.monotonic()
-            if self._rank == 0 and (now - last_line >= _LOG_SECONDS or training.step == stage.steps):
+            if now - last_line >= _LOG_SECONDS or training.step == stage.steps:
                 last_line = now
-                rate = (training.step - first) * stage.batch_size / (now - start)
-                self._log(
+                rate = (training.step - first) / (now - start)
+                self.log(
                     {
                         "stage": name,
                         "step": training.step,
                         "steps": stage.steps,
                         "loss": value,
-                        "images_per_second": rate,
+                        "images_per_second": rate * stage.batch_size,
+                        "seconds_left": (stage.steps - training.step) / rate,
                     }
                 )
             if training.step % self._config.engine.checkpoint_steps == 0 and training.step < stage.steps:
@@ -118,10 +149,14 @@ class _Worker:
         trained = training.average.eval().requires_grad_(False)
         if self._rank == 0:
             metrics = self._measure(stage, trained)
-            self._log({"stage": name, "done": True, "seconds": time.monotonic() - start, **metrics})
+            self.log({"stage": name, "done": True, "seconds": time.monotonic() - start, **metrics})
             self._save(name, stage, trained, folder, metrics)
         ray.train.report({"stage": name, "step": stage.steps})  # also a barrier: the model is on disk
-        return trained
+
+    def _over_workers(self, value: Tensor) -> Tensor:
+        if self._world > 1:
+            torch.distributed.all_reduce(value)
+        return value / self._world
 
     def _make(self, stage: StageConfig) -> nn.Module:
         channels, height, _ = self._images.shape[1:]
@@ -135,7 +170,7 @@ class _Worker:
         unet: nn.Module = _make_unet(denoiser, channels, height)
         if isinstance(stage, ConsistencyStage):
             assert self._diffusion.grid_N is not None
-            inherit(unet, self._done["denoiser"], self._diffusion.grid_N)
+            inherit(unet, copy.deepcopy(self._done["denoiser"]).cpu(), self._diffusion.grid_N)
         return unet
 
     def _measure(self, stage: StageConfig, network: nn.Module) -> dict[str, float]:
@@ -143,17 +178,17 @@ class _Worker:
         if self._held_out is None or "classifier" not in self._stages:
             return {}
         images, labels, _ = self._held_out
-        x = torch.from_numpy(np.array(images)).float() / 127.5 - 1
-        y = torch.from_numpy(np.array(labels))
+        x = (torch.from_numpy(np.array(images)).float() / 127.5 - 1).to(self._device)
+        y = torch.from_numpy(np.array(labels)).to(self._device)
         if isinstance(stage, ClassifierStage):
             return {"accuracy": _accuracy(network, x, y)}
         purify = purifier_of(stage, network, self._diffusion)
         generator = torch.Generator().manual_seed(self._config.seed)
         metrics = {}
-        for sigma in (0.25, 0.5, 1.0):
+        for sigma in self._config.validation_sigmas:
             shares = []
             for _ in range(_VALIDATION_DRAWS):
-                noisy = x + 2 * sigma * torch.randn(x.shape, generator=generator)
+                noisy = x + 2 * sigma * torch.randn(x.shape, generator=generator).to(self._device)
                 with torch.no_grad():
                     shares.append(_accuracy(self._done["classifier"], purify(noisy, 2 * sigma), y))
             metrics[f"purified_accuracy@{sigma:g}"] = sum(shares) / len(shares)
@@ -168,9 +203,11 @@ class _Worker:
         card = {
             "stage": resolved(stage),
             "seed": self._config.seed,
-            "images": len(self._images),
+            "data": self._data,
+            "parents": dict(self._sha256),
             "metrics": metrics,
         }
+        network = network.cpu()
         size = tuple(self._images.shape[2:])
         if isinstance(stage, ClassifierStage):
             half = [0.5] * self._images.shape[1]
@@ -186,12 +223,6 @@ class _Worker:
             save_denoiser(aside, network, "edm" if name == "denoiser" else "consistency", **scheduler)
             (aside / "card.json").write_text(json.dumps(card, indent=2))
         aside.rename(folder)
-
-    def _load(self, name: str, folder: Path) -> nn.Module:
-        if name == "classifier":
-            config = DirectoryClassifier(kind="directory", path=str(folder))
-            return build_classifier(read_classifier(config)).network
-        return build_denoiser(read_denoiser(DenoiserModel(path=str(folder)))).network
 
     def _checkpoint(self, name: str, training: StageTraining) -> None:
         import ray.train
@@ -210,13 +241,9 @@ class _Worker:
         if checkpoint is None:
             return
         with checkpoint.as_directory() as folder:
-            state = torch.load(Path(folder) / "state.pt", weights_only=True)
+            state = torch.load(Path(folder) / "state.pt", map_location=self._device, weights_only=True)
         if state["stage"] == name:
             training.load(state["training"])
-
-    def _log(self, line: dict[str, Any]) -> None:
-        with (self._out / LOG).open("a") as log:
-            log.write(json.dumps(line) + "\n")
 
 
 def _make_unet(stage: Any, channels: int, size: int) -> Any:
@@ -234,6 +261,17 @@ def _make_unet(stage: Any, channels: int, size: int) -> Any:
         up_block_types=("UpBlock2D",) * levels,
         add_attention=False,
     )
+
+
+def _read(name: str, folder: Path) -> Bundle:
+    if name == "classifier":
+        return read_classifier(DirectoryClassifier(kind="directory", path=str(folder)))
+    return read_denoiser(DenoiserModel(path=str(folder)))
+
+
+def _build(name: str, bundle: Bundle) -> nn.Module:
+    """The plain network of a stage: what the losses put their own arithmetic around."""
+    return build_classifier(bundle).network if name == "classifier" else build_denoiser(bundle).network
 
 
 def _accuracy(classifier: nn.Module, x_BCHW: Tensor, label_B: Tensor) -> float:

@@ -41,6 +41,7 @@ class Batches:
         max_shift: images are shifted by up to this many pixels each way, filled with 0.
         key: (seed, number of the stage).
         rank, world_size: of this worker.
+        device: where the batch is needed; it is drawn on the CPU, the same for every device.
     """
 
     def __init__(
@@ -52,7 +53,9 @@ class Batches:
         key: tuple[int, int],
         rank: int = 0,
         world_size: int = 1,
+        device: torch.device | None = None,
     ) -> None:
+        self._device = device or torch.device("cpu")
         self._images = torch.from_numpy(np.array(images_MCHW)).float() / 255
         self._labels = torch.from_numpy(np.array(labels_M))
         self._batch_size = batch_size
@@ -72,13 +75,14 @@ class Batches:
         uniform_B = torch.rand(B, generator=generator, dtype=torch.float64)
         normal_B = torch.randn(B, generator=generator, dtype=torch.float64)
         mine = self._mine
-        return Batch(
+        drawn = (
             shifted(self._images[index_B[mine]], shift_B2[mine]),
             self._labels[index_B[mine]],
             noise_BCHW[mine],
             uniform_B[mine],
             normal_B[mine],
         )
+        return Batch(*(tensor.to(self._device, non_blocking=True) for tensor in drawn))
 
 
 def shifted(x_BCHW: Tensor, shift_B2: Tensor) -> Tensor:

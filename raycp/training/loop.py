@@ -23,9 +23,10 @@ class StageTraining:
         config: of the stage.
         network: what is trained, as the loss calls it (it may be wrapped for data parallelism).
         plain: the same network without a wrapper, whose weights are averaged and kept.
-        loss: of a step's share, [B]; called with the step and the target network.
+        loss: of a step's share, [B]; called with the step.
         target: a slowly following copy of the network, if the loss wants one.
         target_decay: of `target`.
+        over_workers: mean of a scalar over all workers, so that all of them stop at a loss that is not finite.
     """
 
     def __init__(
@@ -36,7 +37,9 @@ class StageTraining:
         loss: Callable[[int], Tensor],
         target: nn.Module | None = None,
         target_decay: float = 0.0,
+        over_workers: Callable[[Tensor], Tensor] = lambda value: value,
     ) -> None:
+        self._over_workers = over_workers
         self._config = config
         self._network = network
         self._plain = plain
@@ -63,9 +66,10 @@ class StageTraining:
                 group["lr"] = config.learning_rate * schedule(self.step, config.steps, config.warmup_steps)
             self._optimizer.zero_grad()
             loss = self._loss(self.step).mean()
-            if not math.isfinite(loss.item()):
+            value = self._over_workers(loss.detach().clone()).item()
+            if not math.isfinite(value):
                 raise TrainingError(
-                    f"the loss of stage {config.stage} is {loss.item()} at step {self.step}. Look for NaN in the "
+                    f"the loss of stage {config.stage} is {value} at step {self.step}. Look for NaN in the "
                     "training images and in the models it starts from; otherwise lower learning_rate or clip_norm."
                 )
             loss.backward()  # type: ignore[no-untyped-call]
@@ -76,7 +80,7 @@ class StageTraining:
             if self._target is not None:
                 self._follow(self._target, self._target_decay)
             self.step += 1
-            yield loss.item()
+            yield value
 
     def state(self) -> dict[str, Any]:
         """For a checkpoint: tensors and numbers only."""

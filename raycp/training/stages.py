@@ -16,7 +16,7 @@ from raycp.config.train import (
     FinetuneStage,
     StageConfig,
 )
-from raycp.maths import karras_grid, nearest_index
+from raycp.maths import karras_grid
 from raycp.training import distances
 from raycp.training.batches import Batches
 from raycp.training.distances import Distance
@@ -42,9 +42,10 @@ class Diffusion:
     sigma_min: float
 
     def snapped(self, sigma_B: Tensor) -> Tensor:
-        """The grid time nearest to each noise level, float64 [B]."""
+        """The grid time nearest to each noise level (the lower of two equally near), float64 [B]."""
         assert self.grid_N is not None
-        return torch.stack([self.grid_N[nearest_index(self.grid_N, float(sigma))] for sigma in sigma_B])
+        grid_N = self.grid_N.to(sigma_B.device)
+        return grid_N[(sigma_B[:, None] - grid_N).abs().argmin(dim=1)]
 
 
 def diffusion_of(stages: Mapping[str, StageConfig]) -> Diffusion:
@@ -89,12 +90,13 @@ def stage_loss(
     distance = _distance(config.loss, earlier)
     if isinstance(config, ConsistencyStage):
         assert target is not None and diffusion.grid_N is not None
-        grid_N = diffusion.grid_N
+        cpu_grid_N = diffusion.grid_N
         teacher = edm_model(earlier["denoiser"], diffusion.sigma_data)
         following = _consistency(target, diffusion)
 
         def distilling(step: int) -> Tensor:
             batch = batches(step)
+            grid_N = cpu_grid_N.to(batch.x_BCHW.device)
             step_B = (batch.uniform_B * (len(grid_N) - 1)).long()
             return distillation_loss(
                 model, following, teacher, distance, 2 * batch.x_BCHW - 1, batch.noise_BCHW, grid_N, step_B
@@ -105,7 +107,7 @@ def stage_loss(
 
     def finetuning(step: int) -> Tensor:
         batch = batches(step)
-        sigma_B = levels[(batch.uniform_B * len(levels)).long()]
+        sigma_B = levels.to(batch.uniform_B.device)[(batch.uniform_B * len(levels)).long()]
         time_B = diffusion.snapped(sigma_B) if config.time == "snapped" else sigma_B
         return finetune_loss(model, distance, 2 * batch.x_BCHW - 1, batch.noise_BCHW, sigma_B, time_B)
 

@@ -1,0 +1,133 @@
+"""`raycp train` on Ray Train: models that certify takes, and what interruptions leave of them: nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from raycp.config import parse_config
+from raycp.config.models import DenoiserModel, DirectoryClassifier
+from raycp.config.train import TrainConfig
+from raycp.distributed.train import train_models
+from raycp.errors import ClusterError, RunMismatchError, TrainingError
+from raycp.models import read_classifier, read_denoiser
+
+pytestmark = pytest.mark.ray
+
+
+def small_training(steps: int = 6, **sections: Any) -> dict[str, Any]:
+    common = {"steps": steps, "batch_size": 16, "warmup_steps": 2}
+    return {
+        "data": {"name": "digits", "split": "train", "select": {"count": 64}},
+        "validation": {"name": "digits", "select": {"count": 20}},
+        "stages": [
+            {"stage": "classifier", "widths": [8], "groups": 4, **common},
+            {"stage": "denoiser", "block_out_channels": [8, 8], "norm_num_groups": 4, **common},
+            {"stage": "consistency", "num_steps": 8, "sigma_max": 2.0, "optimizer": "radam", **common},
+            {"stage": "finetune", "optimizer": "radam", **common},
+        ],
+        "engine": {"workers": 2, "checkpoint_steps": 2},
+        **sections,
+    }
+
+
+def hashes(run: Path) -> dict[str, str]:
+    models = run / "models"
+    found = {
+        name: read_denoiser(DenoiserModel(path=str(models / name))).sha256
+        for name in ("denoiser", "consistency", "finetune")
+    }
+    found["classifier"] = read_classifier(
+        DirectoryClassifier(kind="directory", path=str(models / "classifier"))
+    ).sha256
+    return found
+
+
+def command(folder: Path, raw: dict[str, Any]) -> list[str]:
+    path = folder / "train.yaml"
+    path.write_text(yaml.safe_dump(raw))
+    return [sys.executable, "-m", "raycp.cli.main", "train", str(path), "--out", str(folder / "run")]
+
+
+@pytest.fixture(scope="module")
+def trained(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("trained") / "run"
+    lines: list[dict[str, Any]] = []
+    assert train_models(parse_config(TrainConfig, small_training()), str(out), lines.append)
+    done = [line for line in lines if line.get("done")]
+    assert [line["stage"] for line in done] == ["classifier", "denoiser", "consistency", "finetune"]
+    assert set(done[3]) >= {"purified_accuracy@0.25", "purified_accuracy@0.5", "purified_accuracy@1"}
+    return out
+
+
+def test_cards_name_data_and_parents(trained: Path) -> None:
+    card = json.loads((trained / "models" / "finetune" / "card.json").read_text())
+    found = hashes(trained)
+    assert card["parents"] == {name: found[name] for name in ("classifier", "denoiser", "consistency")}
+    assert set(card["data"]) == {"training", "source", "validation"}
+
+
+def test_a_finished_training_is_left_alone(trained: Path) -> None:
+    before = hashes(trained)
+    assert not train_models(parse_config(TrainConfig, small_training()), str(trained), print)
+    assert hashes(trained) == before
+
+
+def test_another_configuration_is_refused(trained: Path) -> None:
+    with pytest.raises(RunMismatchError, match="seed: 0 -> 1"):
+        train_models(parse_config(TrainConfig, small_training(seed=1)), str(trained), print)
+
+
+def test_more_workers_than_the_cluster_has(ray_cluster: None, tmp_path: Path) -> None:
+    raw = small_training(engine={"workers": 4})
+    with pytest.raises(
+        ClusterError, match=r"engine.workers = 4 with 1 CPU each want 4 CPU, but the cluster has 2"
+    ):
+        train_models(parse_config(TrainConfig, raw), str(tmp_path / "run"), print)
+
+
+def test_a_diverging_loss_ends_the_run_with_stage_and_step(ray_cluster: None, tmp_path: Path) -> None:
+    raw = small_training(steps=40)
+    raw["stages"] = [raw["stages"][0] | {"learning_rate": 1e30, "clip_norm": 1e30, "warmup_steps": 0}]
+    with pytest.raises(TrainingError, match=r"the loss of stage classifier is \w+ at step \d+"):
+        train_models(parse_config(TrainConfig, raw), str(tmp_path / "run"), print)
+
+
+def test_a_killed_driver_resumes_to_the_same_weights(trained: Path, tmp_path: Path) -> None:
+    """Same worker count, same machine: bit for bit."""
+    arguments = command(tmp_path, small_training())
+    environment = {**os.environ, "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2"}
+    first = subprocess.Popen(arguments, env=environment, stderr=subprocess.PIPE, text=True)
+    for _ in range(1200):
+        assert first.poll() is None, first.stderr and first.stderr.read()
+        if (tmp_path / "run" / "models" / "denoiser").is_dir():
+            break
+        time.sleep(0.1)
+    first.send_signal(signal.SIGKILL)
+    first.communicate()
+    assert not (tmp_path / "run" / "models" / "finetune").is_dir()
+    second = subprocess.run(
+        arguments, env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert second.returncode == 0, second.stderr[-2000:]
+    assert hashes(tmp_path / "run") == hashes(trained)
+
+
+def test_training_images_off_the_grid_are_named(tmp_path: Path) -> None:
+    images = np.full((4, 8, 8), 0.5, dtype=np.float32)
+    images[1, 2, 3] = np.nan
+    np.savez(tmp_path / "nan.npz", images=images, labels=np.zeros(4, dtype=np.int64))
+    raw = small_training(data={"name": "npz", "path": str(tmp_path / "nan.npz")})
+    with pytest.raises(Exception, match="image 1") as caught:
+        train_models(parse_config(TrainConfig, raw), str(tmp_path / "run"), print)
+    assert type(caught.value).__name__ == "DataError"
