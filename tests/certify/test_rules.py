@@ -13,7 +13,7 @@ from raycp.certify.rules import CertificateRow, FixedRule, PredictRule
 from raycp.certify.tally import Tally
 from raycp.config import CertifyProtocol, PredictProtocol
 from raycp.sampling.blocks import Phase
-from raycp.statistics import ABSTAIN, certify
+from raycp.statistics import ABSTAIN, certify, clopper_pearson_lower
 
 SIGMA, LABEL = 0.5, 2
 SLACK = {SIGMA: 1e-4}
@@ -84,6 +84,29 @@ def test_the_selected_class_is_certified_not_the_most_frequent() -> None:
     assert row is not None
     assert (row.selected, row.predicted, row.n_A, row.radius, row.correct) == (1, ABSTAIN, 100, 0.0, False)
     assert row.stop_reason == "complete"
+
+
+def test_an_abstention_is_not_correct_even_if_the_label_was_selected() -> None:
+    row = fixed().decide(LABEL, SIGMA, tallies(selection=[0, 0, 10, 0], estimation=[490, 0, 510, 0]))
+    assert row is not None
+    assert (row.selected, row.predicted, row.n_A, row.radius, row.correct) == (
+        LABEL,
+        ABSTAIN,
+        510,
+        0.0,
+        False,
+    )
+
+
+def test_a_bound_of_exactly_one_half_certifies_the_image_itself() -> None:
+    """Cohen et al. abstain below 1/2; the slack is chosen so that the bound is 1/2 to the last bit."""
+    protocol = CertifyProtocol(num_selection=10, num_estimation=1_000)
+    slack = clopper_pearson_lower(1_000, 1_000, 0.001) - 0.5
+    row = FixedRule(protocol, {SIGMA: slack}).decide(
+        LABEL, SIGMA, tallies(selection=[0, 0, 10, 0], estimation=[0, 0, 1_000, 0])
+    )
+    assert row is not None
+    assert (row.p_A_lower, row.predicted, row.radius, row.correct) == (0.5, LABEL, 0.0, True)
 
 
 def test_a_certified_wrong_class_is_not_correct() -> None:

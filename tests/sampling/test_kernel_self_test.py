@@ -57,6 +57,9 @@ COUPLED: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "the last sample alone": lambda x: NETWORK(x) + 1e-3 * (torch.arange(len(x)) == len(x) - 1)[:, None],
     "largest logit of the batch": lambda x: NETWORK(x) / NETWORK(x).abs().max(),
     "the neighbour": lambda x: NETWORK(x) + 1e-4 * NETWORK(x).roll(1, 0),
+    "the last bit of the first sample": lambda x: torch.where(
+        (torch.arange(len(x)) == 0)[:, None], NETWORK(x).nextafter(torch.tensor(torch.inf)), NETWORK(x)
+    ),
     "NaN by position": lambda x: torch.where((torch.arange(len(x)) == 0)[:, None], torch.nan, 0 * NETWORK(x)),
 }
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -15,6 +17,7 @@ from raycp.sampling import noise as noise_module
 from raycp.sampling.blocks import Block, Phase, stream_word
 from raycp.sampling.discrete_gaussian import discrete_gaussian
 from raycp.sampling.noise import FloatNoise, NumpySoundNoise, TorchSoundNoise, make_noise
+from raycp.sampling.philox import numpy_words
 
 CPU = torch.device("cpu")
 SMALL = np.array([[[[0, 1, 128], [254, 255, 7]]], [[[9, 9, 9], [9, 9, 9]]]], dtype=np.uint8)
@@ -100,6 +103,18 @@ def test_numpy_and_torch_give_the_same_bits(data: st.DataObject) -> None:
     assert by_numpy.shape == (sum(block.num_samples for block in blocks), *shape)
     assert by_numpy.dtype == by_torch.dtype == torch.float32
     assert torch.equal(by_numpy, by_torch)
+
+
+def test_torch_counts_a_threshold_that_equals_the_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which the words of real runs do not meet: thresholds that are the words of this very sample."""
+    words = numpy_words(3, 20, stream_word(0.25, Phase.SELECTION), 5, 1, 64)[0]
+    thresholds = np.sort(words)
+    table = SimpleNamespace(thresholds=thresholds, largest=32)
+    monkeypatch.setattr(noise_module, "discrete_gaussian", lambda sigma: table)
+    black = np.zeros((1, 1, 8, 8), np.uint8)
+    noisy = TorchSoundNoise(black, INDEX[:1], 3, CPU)(0.25, [Block(0, Phase.SELECTION, 5, 1)])
+    expected = np.searchsorted(thresholds, words, side="right") - 32
+    assert (noisy.flatten() * 255).round().tolist() == expected.tolist()
 
 
 @pytest.mark.parametrize("kind", ["sound", "float"])

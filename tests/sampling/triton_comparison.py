@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from raycp.sampling.blocks import Block, Phase
+from raycp.sampling.blocks import Block, Phase, stream_word
 from raycp.sampling.noise import NumpySoundNoise, TorchSoundNoise, TritonSoundNoise
+from raycp.sampling.philox import numpy_words
+from raycp.sampling.triton_noise import noisy_pixels
 
 CPU = torch.device("cpu")
 # 147 and 4,100 values: not a multiple of 4, and more than one program of the kernel.
@@ -37,4 +39,21 @@ for seed, sigma, shape in CASES:
     by_triton = TritonSoundNoise(images, index, seed, CPU)(sigma, BLOCKS)
     assert torch.equal(by_torch, by_numpy), (seed, sigma, shape, "torch")
     assert torch.equal(by_triton, by_numpy), (seed, sigma, shape, "triton")
+
+# Words that are thresholds themselves: the case that the noise of real runs does not meet.
+words = numpy_words(3, 9, stream_word(0.25, Phase.SELECTION), 5, 1, 64)[0]
+thresholds = np.sort(words)
+position_B = (
+    torch.zeros(1, dtype=torch.int64),
+    torch.tensor([9]),
+    torch.tensor([stream_word(0.25, Phase.SELECTION)]),
+)
+found = noisy_pixels(
+    torch.zeros(1, 64, dtype=torch.uint8),
+    *position_B,
+    torch.tensor([5]),
+    torch.from_numpy(thresholds.view(np.int64)),
+    3,
+)
+assert found[0].tolist() == (np.searchsorted(thresholds, words, side="right") - 32).tolist()
 print(f"{len(CASES)} cases agree")
