@@ -1,0 +1,1 @@
+"""`raycp bench`: the engine against the bare forward pass of the same models, and the limits of the driver."""

@@ -27,7 +27,7 @@ def bench(
     config: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[CONFIG]",
+            metavar="CONFIG",
             help="YAML configuration of a run; without it, a CIFAR-size purifier and classifier with random weights.",
             show_default=False,
         ),
@@ -47,7 +47,7 @@ def bench(
         typer.Option(
             min=100, metavar="N", help="Images for the driver's memory; 50000 takes a minute or two."
         ),
-    ] = 5_000,
+    ] = 10_000,
     json_: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Also write all figures here.")
     ] = None,
