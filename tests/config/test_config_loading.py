@@ -166,6 +166,7 @@ def test_overrides_are_validated_like_the_file(file: Path, override: str, messag
         ("a: !!python/object/apply:os.system [ls]", "{} is not valid YAML: could not determine a constructor"),
         ("certify: {alpha: 0.1}\ncertify: {seed: 1}", "{} is not valid YAML: the key 'certify' is given twice"),
         ("certify:\n  alpha: 0.1\n  seed: 1\n  alpha: 0.2", "{} is not valid YAML: the key 'alpha' is given twice"),
+        ("certify: {{ settings }}", "{} is not valid YAML: while constructing a mapping"),
         ("certify: {kwargs: [{a: 1, a: 2}]}", "{} is not valid YAML: the key 'a' is given twice"),
     ],
 )  # fmt: skip
