@@ -52,11 +52,15 @@ def bench(
         Path | None, typer.Option("--json", metavar="FILE", help="Also write all figures here.")
     ] = None,
 ) -> None:
-    """Measure this machine: the engine against the bare forward pass, noise, dispatch, driver memory.
+    """Measure the engine against the bare forward pass, and the driver's limits.
 
-    forward: the base classifier in plain processes (no noise, no Ray), the kernel in the same processes, and the
-    whole engine through Ray, in turn. dispatch: tasks per second with a model that does nothing, and the driver's
-    load with 1,000 replicas on a virtual clock. Everything runs on a local cluster of its own.
+    forward: bare forward pass (plain processes, no noise, no Ray), the kernel in
+    the same processes, and the whole engine through Ray, in turn.
+    noise: the cost of one sample's noise.
+    dispatch: tasks per second with a model that does nothing, and the driver's
+    load with 1,000 replicas on a virtual clock.
+    memory: the driver's, over a whole run on a virtual clock.
+    Everything runs on this machine, on a local cluster of its own.
 
     \b
     Examples:
@@ -72,13 +76,17 @@ def bench(
 
     from raycp.bench.measure import measure
     from raycp.config import RunConfig, load_config
+    from raycp.errors import StorageError
 
     run_config = None if config is None else load_config(RunConfig, config, set_ or [])
     parts = [part.value for part in only or Part]
     found = measure(run_config, parts, seconds, rounds, replicas, images, note=_say)
-    if json_ is not None:
-        json_.write_text(json.dumps(found.record(), indent=2) + "\n", encoding="utf-8")
     _print(found)
+    if json_ is not None:
+        try:
+            json_.write_text(json.dumps(found.record(), indent=2) + "\n", encoding="utf-8")
+        except OSError as err:
+            raise StorageError(f"cannot write {json_}: {err.strerror or err}.") from err
 
 
 def _print(found: Measurements) -> None:
