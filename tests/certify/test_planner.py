@@ -81,7 +81,9 @@ class EagerRule(PredictRule):
         return {Phase.PREDICTION: min(self.largest_demand(), 10 + 2 * tallies[Phase.PREDICTION].num_samples)}
 
 
-def test_a_demand_that_grows_hands_out_every_sample_once() -> None:
+@pytest.mark.parametrize("earliest", [0, -1])
+def test_a_demand_that_grows_hands_out_every_sample_once(earliest: int) -> None:
+    """Results come back in order, or the latest first: what is under way lies before or inside the new demand."""
     votes = Votes(1, ("a",), 3)
     rule = EagerRule(PredictProtocol(num_samples=80))
     planner = Planner(SIGMAS[:1], votes.labels, votes.image_index, rule, NUM_CLASSES)
@@ -92,7 +94,7 @@ def test_a_demand_that_grows_hands_out_every_sample_once() -> None:
         while (task := planner.next_task(3, "a", {"a"})) is not None:
             waiting.append(task)
             handed_out += [b.first + i for b in task.blocks for i in range(b.num_samples)]
-        task = waiting.pop()  # the latest first: gaps stay open while the demand grows
+        task = waiting.pop(earliest)
         outcomes += planner.record(task, votes.counts(task), 1.0)[1]
     assert sorted(handed_out) == list(range(80))
     assert outcomes[0].row == votes.direct(PredictRule(PredictProtocol(num_samples=80)), outcomes[0])[0]
