@@ -43,7 +43,7 @@ def ray_cluster() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def expected_run(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The undisturbed run of `small_config`, with one replica."""
-    from runs import Recorder, small_config
+    from small_runs import Recorder, small_config
 
     from raycp.distributed.job import prepare_job
     from raycp.distributed.session import run_job

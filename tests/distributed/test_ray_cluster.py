@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from runs import certificates
+from small_runs import certificates
 
 pytestmark = pytest.mark.ray
 
@@ -22,7 +22,7 @@ import ray
 from ray.cluster_utils import Cluster
 from raycp.distributed.job import prepare_job
 from raycp.distributed.session import run_job
-from runs import Recorder, small_config
+from small_runs import Recorder, small_config
 
 out = sys.argv[1]
 store = 80 * 2**20

@@ -16,7 +16,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from runs import Recorder, certificates, small_config
+from small_runs import Recorder, certificates, small_config
 
 from raycp.config import RunConfig, resolved
 from raycp.distributed.job import prepare_job
@@ -78,18 +78,33 @@ def test_a_killed_replica_costs_only_time(expected_run: Path, tmp_path: Path) ->
 
 
 def a_replica_process() -> int:
-    """Process id of a live replica: Ray names its workers after the actor they hold."""
+    """Process id of a live replica of this process's own cluster: Ray names its workers after what they do."""
     for _ in range(100):
         for entry in Path("/proc").iterdir():
-            if entry.name.isdigit() and (entry / "cmdline").exists():
-                try:
-                    name = (entry / "cmdline").read_bytes()
-                except (FileNotFoundError, ProcessLookupError):
-                    continue
-                if name.startswith(b"ray::Replica"):
+            if entry.name.isdigit() and is_ours(int(entry.name)):
+                name = read_or_empty(entry / "cmdline")
+                if name.startswith(("ray::ReplicaActor", "ray::certify.draw")):
                     return int(entry.name)
         time.sleep(0.1)
     raise AssertionError("no replica process found")
+
+
+def is_ours(process: int) -> bool:
+    """Whether a process descends from this one."""
+    while process > 1:
+        if process == os.getpid():
+            return True
+        fields = read_or_empty(Path(f"/proc/{process}/stat")).rpartition(")")[2].split()
+        process = int(fields[1]) if fields else 0
+    return False
+
+
+def read_or_empty(path: Path) -> str:
+    """The content of a file that may vanish with its process."""
+    try:
+        return path.read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 def command(config: RunConfig, folder: Path) -> list[str]:
