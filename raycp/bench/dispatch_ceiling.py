@@ -16,7 +16,8 @@ from raycp.config import Engine
 from raycp.distributed.cluster import connected
 from raycp.distributed.dispatch import Dispatcher
 from raycp.distributed.job import Job
-from raycp.distributed.transport import Done, Ready, Transport
+from raycp.distributed.transport import Done, Event, Lost, Ready, Transport
+from raycp.errors import ClusterError
 from raycp.runs import Storage
 from raycp.runs.ledger import Ledger
 from raycp.sampling.blocks import Block, Phase
@@ -103,7 +104,7 @@ def _wait(job: Job, engine: Engine, counts: Sequence[int], seconds: float) -> li
         transport.start(replica)
     ready = 0
     while ready < _REPLICAS:
-        ready += sum(isinstance(event, Ready) for event in transport.wait(1.0))
+        ready += sum(isinstance(event, Ready) for event in _next_events(transport))
     tickets, result = 0, []
     for position, pending in enumerate(counts):
         for _ in range(pending - (counts[position - 1] if position else 0)):
@@ -123,5 +124,13 @@ def _wait(job: Job, engine: Engine, counts: Sequence[int], seconds: float) -> li
 
 
 def _await(transport: Transport, ticket: int) -> None:
-    while not any(isinstance(event, Done) and event.ticket == ticket for event in transport.wait(1.0)):
+    while not any(isinstance(event, Done) and event.ticket == ticket for event in _next_events(transport)):
         continue
+
+
+def _next_events(transport: Transport) -> list[Event]:
+    events = transport.wait(1.0)
+    for event in events:
+        if isinstance(event, Lost):
+            raise ClusterError(f"a null replica was lost during the measurement: {event.reason}")
+    return events
