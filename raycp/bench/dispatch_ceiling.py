@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from raycp.bench.engine_window import LedgerSink
 from raycp.bench.steady_state import SteadyState
 from raycp.bench.workload import null_config, prepare_endless_job
-from raycp.certify.planner import Task
+from raycp.certify.units import Task
 from raycp.config import Engine
 from raycp.distributed.cluster import connected
 from raycp.distributed.dispatch import Dispatcher

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from raycp.bench.processes import descendants
 from raycp.bench.steady_state import SteadyState
 from raycp.bench.windows import Window
-from raycp.certify.planner import Counted, Outcome
+from raycp.certify.units import Counted, Outcome
 from raycp.distributed.cluster import connected
 from raycp.distributed.dispatch import Dispatcher, Progress
 from raycp.distributed.job import Job

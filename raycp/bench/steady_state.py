@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from raycp.certify.planner import Task
+from raycp.certify.units import Task
 from raycp.distributed.transport import Done, Event, Transport
 
 

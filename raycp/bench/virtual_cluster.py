@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from raycp.bench.engine_window import LedgerSink
-from raycp.certify.planner import Planner, Task
+from raycp.certify.planner import Planner
 from raycp.certify.rules import FixedRule
+from raycp.certify.units import Task
 from raycp.config import CertifyProtocol, Engine
 from raycp.distributed.dispatch import Dispatcher
 from raycp.distributed.simulation import SimulatedReplica, SimulatedTransport

@@ -16,8 +16,33 @@ Sigma = Annotated[Float, Field(gt=0)]
 Probability = Annotated[Float, Field(gt=0, lt=1)]
 
 
+class Sequential(Frozen):
+    """When the rules other than `fixed` look at the counts, and when they stop. Fixed before the first sample."""
+
+    first_look: int = Field(100, ge=1)
+    """Samples at the first look."""
+    growth: Annotated[Float, Field(gt=1, le=10)] = 1.15
+    """Ratio of the samples at two looks."""
+    looks: tuple[Annotated[int, Field(ge=1)], ...] | None = Field(None, min_length=1)
+    """Samples at every look, the last one num_estimation; null: from first_look and growth."""
+    last_share: Annotated[Float, Field(gt=0, le=1)] | None = None
+    """Share of alpha kept for the last look; null: 0.3 for decide, 0.5 for anytime."""
+    exchange: Annotated[Float, Field(gt=0)] = 1.0
+    """decide gives a radius up once going on costs more than this many times N samples per certificate gained."""
+    tolerance: Annotated[Float, Field(ge=0)] = 0.05
+    """anytime and e_process stop once at most this much radius is to be gained by going on to N; unit: sigma."""
+    step: Annotated[Float, Field(gt=0, le=1)] = 0.01
+    """Distance of the radii that decide and anytime can certify, beside those of the table; unit: sigma."""
+
+    def share_of_last_look(self, rule: str) -> float:
+        """The share of alpha in force."""
+        if self.last_share is not None:
+            return self.last_share
+        return 0.3 if rule == "decide" else 0.5
+
+
 class CertifyProtocol(Frozen):
-    """Cohen et al. 2019 (arXiv 1902.02918), CERTIFY."""
+    """Cohen et al. 2019 (arXiv 1902.02918), CERTIFY, and its sequential variants."""
 
     sigmas: tuple[Sigma, ...] = Field((0.25, 0.5, 1.0), min_length=1)
     """Standard deviations of the smoothing noise, pixel units (images in [0,1])."""
@@ -27,8 +52,11 @@ class CertifyProtocol(Frozen):
     """N: fresh samples that bound its probability."""
     alpha: Probability = 0.001
     """Failure probability of one certificate."""
-    rule: Literal["fixed"] = "fixed"
-    """fixed: N samples for every image."""
+    rule: Literal["fixed", "decide", "anytime", "e_process"] = "fixed"
+    """fixed: N samples for every image; decide: until every radius of the table is decided; anytime: until the radius
+    is known to a tolerance; e_process: as anytime, and num_estimation may be raised later."""
+    sequential: Sequential = Sequential()
+    """Looks and stopping of the rules other than fixed."""
     bound: Literal["one_sided", "two_class"] = "one_sided"
     """one_sided: p_B <= 1 - p_A (published tables); two_class: both bounded, alpha/2 each. Choose before looking."""
     skip_wrong: bool = False
@@ -44,6 +72,17 @@ class CertifyProtocol(Frozen):
     def _no_repeats(self) -> CertifyProtocol:
         if len(set(self.sigmas)) != len(self.sigmas):
             raise ValueError(f"sigmas must not repeat a value, got {list(self.sigmas)}.")
+        return self
+
+    @model_validator(mode="after")
+    def _one_sided_when_sequential(self) -> CertifyProtocol:
+        if self.rule != "fixed" and self.bound != "one_sided":
+            raise ValueError(
+                f"bound: {self.bound} goes with rule: fixed alone; rule: {self.rule} tests p_A by itself. Set bound to "
+                "one_sided."
+            )
+        if self.sequential.looks is not None and self.rule == "e_process":
+            raise ValueError("sequential.looks must be null with rule: e_process, which has no last look.")
         return self
 
 

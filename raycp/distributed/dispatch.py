@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from raycp.certify.planner import Counted, Outcome, Planner, Task
+from raycp.certify.planner import Planner
+from raycp.certify.units import Counted, Outcome, Task
 from raycp.config import Engine
 from raycp.distributed.transport import Done, Event, Failed, Lost, Ready, Transport
 from raycp.errors import ClusterError, RaycpError, WorkFailedError

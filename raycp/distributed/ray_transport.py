@@ -11,7 +11,7 @@ import ray
 from ray.actor import ActorHandle
 from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 
-from raycp.certify.planner import Task
+from raycp.certify.units import Task
 from raycp.config import Engine
 from raycp.distributed.replica import Replica, ReplicaSpec
 from raycp.distributed.transport import Done, Event, Failed, Lost, Ready

@@ -10,8 +10,9 @@ from typing import Protocol
 
 import numpy as np
 
-from raycp.certify.planner import Counted, Outcome, Planner
+from raycp.certify.planner import Planner
 from raycp.certify.rules import CertificateRow
+from raycp.certify.units import Counted, Outcome
 from raycp.config import RunConfig, parse_config
 from raycp.distributed.cluster import connected
 from raycp.distributed.dispatch import Dispatcher, Progress

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from raycp.certify.planner import Task
+from raycp.certify.units import Task
 from raycp.distributed.transport import Done, Event, Failed, Lost, Ready
 
 

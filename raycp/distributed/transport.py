@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from raycp.certify.planner import Task
+from raycp.certify.units import Task
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from raycp.certify.planner import Counted
+from raycp.certify.units import Counted
 from raycp.errors import LedgerError
 from raycp.runs.storage import Storage
 from raycp.runs.tables import DamagedTableError, from_parquet

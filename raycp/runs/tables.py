@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from raycp.certify.planner import Outcome
+from raycp.certify.units import Outcome
 
 
 def _field(name: str, kind: pa.DataType, unit: str) -> pa.Field:

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from raycp.bench.steady_state import SteadyState
-from raycp.certify.planner import Counted, Outcome, Planner, Task
+from raycp.certify.planner import Planner
 from raycp.certify.rules import FixedRule
+from raycp.certify.units import Counted, Outcome, Task
 from raycp.config import CertifyProtocol, Engine
 from raycp.distributed.dispatch import Dispatcher
 from raycp.distributed.simulation import SimulatedReplica, SimulatedTransport

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from raycp.bench.virtual_cluster import BATCH_SIZE, HeavyTail, VirtualCluster, drive, nine_of_ten
-from raycp.certify.planner import Task
+from raycp.certify.units import Task
 from raycp.distributed.simulation import SimulatedReplica
 from raycp.sampling.blocks import Block, Phase
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from raycp.certify.planner import Outcome, Task
 from raycp.certify.rules import Row, Rule
 from raycp.certify.tally import Tally
+from raycp.certify.units import Outcome, Task
 from raycp.sampling.blocks import Block, Phase
 
 SIGMAS = (0.5, 0.25)

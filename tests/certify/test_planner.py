@@ -8,9 +8,10 @@ from collections.abc import Mapping
 import pytest
 from synthetic_votes import NUM_CLASSES, SIGMAS, Votes
 
-from raycp.certify.planner import Counted, Outcome, Planner, Task
+from raycp.certify.planner import Planner
 from raycp.certify.rules import FixedRule, PredictRule
 from raycp.certify.tally import Tally
+from raycp.certify.units import Counted, Outcome, Task
 from raycp.config import CertifyProtocol, PredictProtocol
 from raycp.sampling.blocks import Block, Phase
 
@@ -39,8 +40,10 @@ def test_without_failures_every_sample_is_handed_out_once(size: int) -> None:
     assert [sum(t.num_samples for t in tasks if t.sigma == sigma) for sigma in SIGMAS] == [per_sigma] * 2
     assert set(drawn.values()) == {1}
     assert len(drawn) == 2 * per_sigma
-    # Tasks are full but for the last one of each noise level, and the noise levels come in the given order.
-    assert [t.sigma for t in tasks] == sorted((t.sigma for t in tasks), key=SIGMAS.index)
+    # Tasks are full but for the last one of each noise level; full ones come first, in the order of the noise levels.
+    full = [t.sigma for t in tasks if t.num_samples == size]
+    assert full == sorted(full, key=SIGMAS.index)
+    assert all(t.num_samples == size for t in tasks[: len(full)])
     for sigma in SIGMAS:
         sizes = [t.num_samples for t in tasks if t.sigma == sigma]
         assert sizes[:-1] == [min(size, per_sigma)] * (len(sizes) - 1)
@@ -110,10 +113,10 @@ def test_a_repeated_result_is_ignored_and_said_to_be() -> None:
     assert [item.seconds for item in new] == pytest.approx([1.0, 1.5])
     assert all(item.numerics == "a" and len(item.counts_K) == NUM_CLASSES for item in new)
     assert planner.record(task, votes.counts(task), 2.5) == ([], [])
-    assert planner.num_ignored == 25
+    assert planner.account.ignored == 25
     foreign = Task(task.sigma, (Block(0, Phase.ESTIMATION, 15, 5),), "b")
     assert planner.record(foreign, votes.counts(foreign), 1.0) == ([], [])
-    assert planner.num_ignored == 30
+    assert planner.account.ignored == 30
 
 
 def test_ranges_that_were_cut_in_two_ways_leave_no_gap() -> None:
@@ -134,7 +137,7 @@ def test_ranges_that_were_cut_in_two_ways_leave_no_gap() -> None:
         tasks[block.first, block.first + block.num_samples] = task
     for key, accepted in (((0, 20), True), ((0, 30), False), ((30, 50), True), ((20, 50), False)):
         assert bool(planner.record(tasks[key], votes.counts(tasks[key]), 1.0)[0]) == accepted
-    gap = planner.next_task(50, "a", {"a"})
+    gap = planner.next_task(10, "a", {"a"})
     assert gap is not None
     assert {(b.phase, b.first, b.num_samples) for b in gap.blocks} == {(Phase.ESTIMATION, 20, 10)}
     planner.record(gap, votes.counts(gap), 1.0)
@@ -208,6 +211,6 @@ def test_restored_classes_of_one_unit() -> None:
 
     undecided = planner_of(votes)
     assert undecided.restore(partial) == undecided.restore(skipped) == []
-    task = undecided.next_task(1_000, "b", {"b"})  # image 0 restored under a, which has no replicas
+    task = undecided.next_task(50, "b", {"b"})  # image 0 restored under a, which has no replicas
     assert task is not None
     assert [(b.phase, b.first, b.num_samples) for b in task.blocks] == [(Phase.ESTIMATION, 0, 50)]

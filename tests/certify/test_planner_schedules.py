@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from synthetic_votes import NUM_CLASSES, SIGMAS, Votes
 
-from raycp.certify.planner import Counted, Outcome, Planner, Task
+from raycp.certify.planner import Planner
 from raycp.certify.rules import FixedRule, PredictRule, Rule
+from raycp.certify.units import Counted, Outcome, Task
 from raycp.config import CertifyProtocol, PredictProtocol
 from raycp.sampling.blocks import Phase
 

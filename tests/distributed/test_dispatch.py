@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raycp.certify.planner import Counted, Outcome, Planner, Task
+from raycp.certify.planner import Planner
 from raycp.certify.rules import FixedRule
+from raycp.certify.units import Counted, Outcome, Task
 from raycp.config import CertifyProtocol, Engine
 from raycp.distributed.dispatch import Dispatcher, Progress
 from raycp.distributed.simulation import SimulatedReplica, SimulatedTransport
@@ -154,7 +155,7 @@ def test_work_is_spread_and_no_sample_is_wasted() -> None:
     sink, states, planner = dispatch(
         lambda _: SimulatedReplica(samples_per_second=100), Engine(replicas=4, task_seconds=1)
     )
-    assert planner.num_ignored == 0
+    assert planner.account.ignored == 0
     assert states[-1].samples == 7_400
     assert states[-1].seconds < 7_400 / 400 * 1.2  # four replicas, at least 83% busy
     assert max(c.block.num_samples for c in sink.counted) <= 4 * BATCH
@@ -311,7 +312,7 @@ def test_late_results_of_a_lost_replica_change_nothing() -> None:
     new, _ = planner.record(again, draw(again), 1.0)
     late, outcomes = planner.record(task, draw(task), 1.0)
     assert sum(item.block.num_samples for item in new) == 500
-    assert (late, outcomes, planner.num_ignored) == ([], [], 500)
+    assert (late, outcomes, planner.account.ignored) == ([], [], 500)
 
 
 def test_blocks_are_plain_tuples() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from raycp.certify.planner import Counted
+from raycp.certify.units import Counted
 from raycp.runs.ledger import Ledger
 from raycp.runs.storage import Storage
 from raycp.sampling.blocks import Block, Phase

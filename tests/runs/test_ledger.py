@@ -12,7 +12,7 @@ from counted_blocks import FINGERPRINT, IMAGE_INDEX, blocks_of, counted, ledger_
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from raycp.certify.planner import Counted
+from raycp.certify.units import Counted
 from raycp.errors import StorageError
 from raycp.runs.ledger import Ledger, disjoint, merge
 from raycp.runs.storage import Storage

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from counted_blocks import FINGERPRINT, blocks_of, counted, ledger_of, sums
 
-from raycp.certify.planner import Counted
+from raycp.certify.units import Counted
 from raycp.errors import LedgerError
 from raycp.runs import ledger as ledger_module
 from raycp.runs.storage import Storage

@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 from run_configs import run_config
 
-from raycp.certify.planner import Outcome
 from raycp.certify.rules import CertificateRow, PredictionRow
+from raycp.certify.units import Outcome
 from raycp.errors import RunMismatchError, StorageError
 from raycp.runs import RunDirectory, Storage, make_manifest, open_run, read_run, recorded_manifest
 from raycp.runs import manifest as manifest_module

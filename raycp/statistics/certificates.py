@@ -1,63 +1,26 @@
-"""Every certified number comes from here: binomial bounds, radii, and accuracies. NumPy and SciPy, float64.
+"""CERTIFY and PREDICT on class counts, and the radius of Theorem 1.
 
-Notation: of N independent noisy copies of an image, n_A were given class A; p_A is the probability that a copy is
-given class A. All bounds are rounded outwards, radii downwards, so that float64 never claims more than the theorem.
-
-Source: Cohen, Rosenfeld, Kolter 2019 (arXiv 1902.02918): Theorem 1, CERTIFY and PREDICT; Clopper, Pearson 1934.
+Source: Cohen, Rosenfeld, Kolter 2019 (arXiv 1902.02918): Theorem 1, CERTIFY and PREDICT.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from decimal import ROUND_DOWN, Decimal
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import bdtrc, betainc, betaincinv, ndtri
+from scipy.special import betainc, ndtri
+
+from raycp.statistics.binomial import check_binomial, clopper_pearson_lower, clopper_pearson_upper
 
 ABSTAIN = -1
 """The class that stands for "no certificate" in results."""
 
 Bound = Literal["one_sided", "two_class"]
 
-# The relative error of betaincinv was at most 1.3e-12 in the failure probability over N <= 1e5; ndtri errs by a few
-# units in the last place. Both margins are far below the digits anyone prints.
-_BOUND_MARGIN = 1e-12
+# ndtri errs by a few units in the last place.
 _RADIUS_MARGIN = 2.0**-48
-
-
-def clopper_pearson_lower(k: int, n: int, alpha: float) -> float:
-    """One-sided Clopper-Pearson lower bound: the p with P(Bin(n, p) >= k) = alpha.
-
-    For every p, P(bound > p) <= alpha over the n draws.
-
-    Args:
-        k: number of successes, 0 <= k <= n.
-        n: number of independent draws, at least 1.
-        alpha: failure probability, in (0, 1).
-
-    Returns:
-        The bound in [0, 1), rounded down; exactly 0 for k = 0, alpha^(1/n) for k = n.
-
-    Raises:
-        ValueError: an argument is outside its range.
-    """
-    _check_binomial(k, n, alpha)
-    if k == 0:
-        return 0.0
-    p = np.exp(np.log(alpha) / n) if k == n else betaincinv(k, n - k + 1, alpha)
-    return float(p * (1.0 - _BOUND_MARGIN))
-
-
-def clopper_pearson_upper(k: int, n: int, alpha: float) -> float:
-    """One-sided Clopper-Pearson upper bound: P(bound < p) <= alpha; exactly 1 for k = n, rounded up.
-
-    Failures are successes of the other kind, so the bound is 1 - lower(n - k).
-
-    Args and errors as for `clopper_pearson_lower`.
-    """
-    return 1.0 - clopper_pearson_lower(n - k, n, alpha)
 
 
 def certified_radius(sigma: float, p_A_lower: float, p_B_upper: float | None = None) -> float:
@@ -184,64 +147,7 @@ def predict(counts_K: npt.NDArray[np.integer], alpha: float) -> int:
     """
     order = np.argsort(-counts_K, kind="stable")
     n_A, n_B = int(counts_K[order[0]]), int(counts_K[order[1]])
-    _check_binomial(n_A, n_A + n_B, alpha)
+    check_binomial(n_A, n_A + n_B, alpha)
     # P(Bin(n, 1/2) >= k) = I_{1/2}(k, n - k + 1)
     p_value = 1.0 if n_A == n_B else 2.0 * betainc(n_A, n_B + 1, 0.5)
     return int(order[0]) if p_value <= alpha else ABSTAIN
-
-
-def certified_accuracy(
-    radius_M: npt.NDArray[np.floating], correct_M: npt.NDArray[np.bool_], eps: float
-) -> float:
-    """Share of images that are classified correctly and certified at L2 radius `eps` or more (radius >= eps).
-
-    Args:
-        radius_M: certified radii, pixel units [M]; 0 for abstentions.
-        correct_M: whether the certified class is the label; false for abstentions [M].
-    """
-    return float(np.mean(correct_M & (radius_M >= eps))) if len(radius_M) else 0.0
-
-
-def average_certified_radius(radius_M: npt.NDArray[np.floating], correct_M: npt.NDArray[np.bool_]) -> float:
-    """ACR: mean of the radius, counting 0 for images that are wrong or abstained, pixel units."""
-    return float(np.mean(np.where(correct_M, radius_M, 0.0))) if len(radius_M) else 0.0
-
-
-def certified_accuracy_lower_bound(
-    accuracy: float, num_images: int, alpha: float, rho: float = 0.001
-) -> float:
-    """Lower bound of the true certified accuracy on these images, valid with probability at least 1 - rho.
-
-    Each certificate is false with probability at most alpha, independently over images, so the number of false ones
-    is stochastically below Bin(M, alpha): the bound takes off its (1 - rho) quantile, accuracy - q / M.
-
-    Deviation from Cohen et al. 2019, who bound the same binomial by Bernstein's inequality (and drop a factor 2
-    in code): the quantile is exact and never looser than a valid Bernstein bound.
-
-    Args:
-        accuracy: certified accuracy of the M images.
-        num_images: M.
-        alpha: failure probability of one certificate.
-        rho: failure probability of this bound.
-
-    Returns:
-        The bound, at least 0.
-    """
-    if num_images == 0:
-        return 0.0
-    quantile = 0
-    while bdtrc(quantile, num_images, alpha) > rho:  # P(Bin(M, alpha) > quantile)
-        quantile += 1
-    return max(0.0, accuracy - quantile / num_images)
-
-
-def round_down(value: float, digits: int) -> str:
-    """`value` >= 0 in decimal, rounded towards 0: no printed radius exceeds the certified one."""
-    return str(Decimal(value).quantize(Decimal(1).scaleb(-digits), rounding=ROUND_DOWN))
-
-
-def _check_binomial(k: int, n: int, alpha: float) -> None:
-    if n < 1 or not 0 <= k <= n:
-        raise ValueError(f"counts must satisfy 0 <= k <= n and n >= 1, got k={k}, n={n}.")
-    if not 0.0 < alpha < 1.0:
-        raise ValueError(f"alpha must lie in (0, 1), got {alpha}.")

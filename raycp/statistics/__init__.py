@@ -1,0 +1,40 @@
+"""Every certified number comes from here: binomial bounds, radii, accuracies, sequential tests. float64.
+
+Notation: of n independent noisy copies of an image, n_A were given class A; p_A is the probability that a copy is
+given class A. All bounds are rounded outwards, radii downwards, so that float64 never claims more than the theorem.
+"""
+
+from raycp.statistics.accuracy import (
+    average_certified_radius,
+    certified_accuracy,
+    certified_accuracy_lower_bound,
+    round_down,
+)
+from raycp.statistics.binomial import clopper_pearson_lower, clopper_pearson_upper
+from raycp.statistics.certificates import (
+    ABSTAIN,
+    Bound,
+    Certificate,
+    certified_radius,
+    certify,
+    largest_certifiable_radius,
+    predict,
+    select_class,
+)
+
+__all__ = [
+    "ABSTAIN",
+    "Bound",
+    "Certificate",
+    "average_certified_radius",
+    "certified_accuracy",
+    "certified_accuracy_lower_bound",
+    "certified_radius",
+    "certify",
+    "clopper_pearson_lower",
+    "clopper_pearson_upper",
+    "largest_certifiable_radius",
+    "predict",
+    "round_down",
+    "select_class",
+]
