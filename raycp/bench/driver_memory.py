@@ -17,8 +17,9 @@ from raycp.bench.workload import cifar_size_config
 from raycp.config import CertifyProtocol, Engine
 from raycp.data import ImageSet
 from raycp.distributed.cluster import connected
-from raycp.distributed.dispatch import Dispatcher, Progress
+from raycp.distributed.dispatch import Dispatcher
 from raycp.distributed.job import Job, prepare_job
+from raycp.distributed.progress import Progress
 from raycp.distributed.session import Results
 from raycp.errors import ClusterError
 from raycp.runs import Storage, open_run
@@ -150,7 +151,7 @@ def _measure(job: Job, folder: Path) -> DriverMemory:
             sink.accuracies()
 
         Dispatcher(planner, cluster, job.config.engine, BATCH_SIZE, sink, report).run()
-        sink.finish()
+        sink.finish([])
     return DriverMemory(
         images=len(job.images),
         sigmas=len(job.config.certify.sigmas),

@@ -13,8 +13,9 @@ from raycp.bench.steady_state import SteadyState
 from raycp.bench.windows import Window
 from raycp.certify.units import Counted, Outcome
 from raycp.distributed.cluster import connected
-from raycp.distributed.dispatch import Dispatcher, Progress
+from raycp.distributed.dispatch import Dispatcher
 from raycp.distributed.job import Job
+from raycp.distributed.progress import Progress
 from raycp.runs import Storage
 from raycp.runs.ledger import Ledger
 

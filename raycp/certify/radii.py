@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from itertools import count
 
 from raycp.config import CertifyProtocol
 from raycp.config.certify import DEFAULT_RADII
 from raycp.errors import ConfigError
-from raycp.statistics import largest_certifiable_radius, round_down
+from raycp.statistics import certified_radius, largest_certifiable_radius, round_down
+from raycp.statistics.e_process import e_process_lower
+from raycp.statistics.sequential import ROUNDING
 
 
 def largest_radii(protocol: CertifyProtocol, slack: Mapping[float, float]) -> dict[float, float]:
     """Per sigma, the radius of an image whose N samples are all of one class, pixel units."""
+    n, alpha = protocol.num_estimation, protocol.alpha
+    if protocol.rule == "e_process":
+        lower = e_process_lower(n, n, alpha)
+        return {sigma: certified_radius(sigma, max(0.0, lower - slack[sigma])) for sigma in protocol.sigmas}
+    if protocol.rule != "fixed":
+        alpha -= ROUNDING
     return {
-        sigma: largest_certifiable_radius(
-            sigma, protocol.num_estimation, protocol.alpha, protocol.bound, slack[sigma]
-        )
+        sigma: largest_certifiable_radius(sigma, n, alpha, protocol.bound, slack[sigma])
         for sigma in protocol.sigmas
     }
 
@@ -30,10 +37,13 @@ def table_radii(protocol: CertifyProtocol, slack: Mapping[float, float]) -> tupl
     reach = max(largest_radii(protocol, slack).values())
     if reach < 0:
         level = protocol.alpha if protocol.bound == "one_sided" else protocol.alpha / 2
+        least = math.floor(math.log(level) / math.log(0.5)) + 1
+        if protocol.rule == "e_process":
+            least = next(n for n in count(least) if e_process_lower(n, n, level) >= 0.5)
         raise ConfigError(
             f"certify.num_estimation = {protocol.num_estimation} cannot certify any image at certify.alpha = "
             f"{protocol.alpha:g}: even {protocol.num_estimation} equal votes leave p_A below 1/2. It must be at least "
-            f"{math.floor(math.log(level) / math.log(0.5)) + 1}."
+            f"{least}."
         )
     if protocol.radii is None:
         return [r for r in DEFAULT_RADII if r <= reach], [r for r in DEFAULT_RADII if r > reach]

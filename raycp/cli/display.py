@@ -13,7 +13,7 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Group
 
-    from raycp.distributed.dispatch import Progress
+    from raycp.distributed.progress import Progress
     from raycp.distributed.session import Observer, SigmaAccuracy
 
 _PLAIN_SECONDS = 5.0
@@ -108,6 +108,8 @@ def summary(progress: Progress) -> str:
         parts.append(f"{progress.lost} lost")
     if progress.requeued:
         parts.append(f"{progress.requeued} tasks repeated")
+    if progress.share_dropped >= 0.001:
+        parts.append(f"{100 * progress.share_dropped:.1f}% drawn ahead in vain")
     if progress.set_aside:
         parts.append(f"{progress.set_aside} failed")
     return ", ".join(parts)

@@ -15,21 +15,34 @@ from raycp.errors import ConfigError, RaycpError
 if TYPE_CHECKING:
     from raycp.config import RunConfig
     from raycp.distributed.job import Job
+    from raycp.distributed.progress import Budget
 
 
 def run_session(
-    kind: Literal["certify", "predict"], config_path: Path, out: str, overrides: Sequence[str], dry_run: bool
+    kind: Literal["certify", "predict"],
+    config_path: Path,
+    out: str,
+    overrides: Sequence[str],
+    dry_run: bool,
+    budget_samples: int | None = None,
+    budget_hours: float | None = None,
 ) -> None:
     """Run one session; exits with 1 if the run is not complete."""
     from raycp.config import RunConfig, load_config
+    from raycp.distributed.progress import Budget
 
     config = load_config(RunConfig, config_path, overrides)
-    if not run_config(kind, config, out, dry_run):
+    budget = Budget(budget_samples, None if budget_hours is None else budget_hours * 3600)
+    if not run_config(kind, config, out, dry_run, budget):
         raise typer.Exit(1)
 
 
 def run_config(
-    kind: Literal["certify", "predict"], config: RunConfig, out: str, dry_run: bool = False
+    kind: Literal["certify", "predict"],
+    config: RunConfig,
+    out: str,
+    dry_run: bool = False,
+    budget: Budget | None = None,
 ) -> bool:
     """Plan, run and summarise; whether the run is complete. What failed is raised, after saying how to go on."""
     from raycp.distributed.job import prepare_job
@@ -45,19 +58,21 @@ def run_config(
         return True
 
     from raycp.cli.display import make_display
+    from raycp.distributed.progress import UNLIMITED
     from raycp.distributed.session import run_job
 
     resume = f"resume with: {_command_line()}"
     try:
         with make_display() as display:
-            complete = run_job(job, out, display)
+            complete = run_job(job, out, display, budget or UNLIMITED)
     except ConfigError:
         raise
     except (RaycpError, KeyboardInterrupt):
         _say(resume)
         raise
     if not complete:
-        _say(f"interrupted; what was drawn is kept. {resume[0].upper()}{resume[1:]}")
+        why = "the budget is spent" if budget and budget.limited else "interrupted"
+        _say(f"{why}; what was drawn is kept in {out}. {resume[0].upper()}{resume[1:]}")
         return False
     _say(f"done: results in {out}")
     return True
@@ -67,6 +82,7 @@ def plan(job: Job) -> str:
     """The plan of a run and its size, for --dry-run."""
     config = job.config
     images, sigmas = len(job.images), config.certify.sigmas
+    kind_of_rule = config.certify.rule if job.kind == "certify" else "fixed"
     samples = images * len(sigmas) * job.rule.largest_demand()
     batch_size = config.numerics.batch_size
     batches = "measured first" if batch_size == "auto" else f"{-(-samples // batch_size):,} of {batch_size}"
@@ -75,6 +91,8 @@ def plan(job: Job) -> str:
     weight_bytes = sum(array.nbytes for bundle in weights for array in bundle.state.values())
     batch_bytes = 0 if batch_size == "auto" else batch_size * values * 4
     upper = " at most (certify.skip_wrong)" if config.certify.skip_wrong else ""
+    if kind_of_rule != "fixed":
+        upper = f" at most (certify.rule = {kind_of_rule} stops earlier where it can; `raycp plan --like` predicts)"
     rows = {
         "images": f"{images:,} of {job.images.source}, shape {'x'.join(map(str, job.images.images.shape[1:]))}",
         "sigmas": ", ".join(f"{sigma:g}" for sigma in sigmas),

@@ -1,7 +1,7 @@
 """Configuration: frozen pydantic models, YAML in, resolved JSON out."""
 
 from raycp.config.base import Frozen, differences, load_config, parse_config, resolved, without_locations
-from raycp.config.certify import CertifyProtocol, Engine, Numerics, PredictProtocol, RunConfig
+from raycp.config.certify import CertifyProtocol, Engine, Numerics, PredictProtocol, RunConfig, Sequential
 
 __all__ = [
     "CertifyProtocol",
@@ -10,6 +10,7 @@ __all__ = [
     "Numerics",
     "PredictProtocol",
     "RunConfig",
+    "Sequential",
     "differences",
     "load_config",
     "parse_config",

@@ -15,6 +15,7 @@ from typing import Protocol
 from raycp.certify.planner import Planner
 from raycp.certify.units import Counted, Outcome, Task
 from raycp.config import Engine
+from raycp.distributed.progress import UNLIMITED, Budget, Progress
 from raycp.distributed.transport import Done, Event, Failed, Lost, Ready, Transport
 from raycp.errors import ClusterError, RaycpError, WorkFailedError
 
@@ -36,29 +37,6 @@ class Sink(Protocol):
     def write(self, counted: Sequence[Counted], outcomes: Sequence[Outcome]) -> None:
         """Make the blocks durable; after that, and not before, the outcomes are done."""
         ...
-
-
-@dataclass(frozen=True)
-class Progress:
-    """The state of a run, for people."""
-
-    decided: int
-    """(sigma, image) units that are durable."""
-    total: int
-    samples: int
-    """Samples drawn in this session."""
-    remaining_samples: int
-    """Still to come, at most."""
-    samples_per_second: float
-    """Over the last half minute or so."""
-    replicas: int
-    pending: int
-    """Replicas asked for that have no room yet or are starting."""
-    lost: int
-    requeued: int
-    """Tasks that were given to another replica."""
-    set_aside: int
-    seconds: float
 
 
 @dataclass(slots=True)
@@ -91,6 +69,7 @@ class Dispatcher:
         batch_size: the run's batch shape; tasks are multiples of it.
         sink: where results are made durable.
         report: called with the progress about four times a second.
+        budget: of this session.
     """
 
     def __init__(
@@ -101,6 +80,7 @@ class Dispatcher:
         batch_size: int,
         sink: Sink,
         report: Callable[[Progress], None],
+        budget: Budget = UNLIMITED,
     ) -> None:
         self._planner = planner
         self._transport = transport
@@ -108,6 +88,8 @@ class Dispatcher:
         self._batch_size = batch_size
         self._sink = sink
         self._report = report
+        self._budget = budget
+        self._unspent = math.inf if budget.samples is None else budget.samples
         self._replicas: dict[int, _Replica] = {}
         self._hungry: dict[int, None] = {}
         """Replicas that hold fewer tasks than they may, oldest first."""
@@ -129,7 +111,9 @@ class Dispatcher:
         self._recent: deque[tuple[float, int]] = deque([(self._start, 0)])
 
     def run(self, stopped: Callable[[], bool] = lambda: False) -> None:
-        """Draw until every unit is decided or set aside, or `stopped()`; what came back is durable at the end.
+        """Draw until every unit is decided or set aside, `stopped()`, or the budget is spent.
+
+        What came back is durable at the end.
 
         Raises:
             WorkFailedError: units were set aside; the message lists them.
@@ -137,7 +121,7 @@ class Dispatcher:
             RaycpError: what a replica's constructor raised.
         """
         try:
-            while not self._planner.finished and not stopped():
+            while not self._planner.finished and not stopped() and not self._spent_and_idle():
                 self._ask_for_replicas()
                 self._feed()
                 for event in self._transport.wait(timeout=0.25):
@@ -177,6 +161,7 @@ class Dispatcher:
             pending=len(self._pending),
             lost=self._num_lost,
             requeued=self._num_requeued,
+            share_dropped=self._planner.account.share_dropped,
             set_aside=len(self._planner.set_aside),
             seconds=now - self._start,
         )
@@ -211,7 +196,7 @@ class Dispatcher:
         if now - self._last_share >= _SHARE_SECONDS:
             self._last_share = now
             in_flight = max(1, len(self._replicas)) * self._engine.tasks_in_flight
-            self._share = self._planner.remaining_samples() / in_flight
+            self._share = self._planner.available_samples() / in_flight
         exhausted: set[str] = set()
         for number in list(self._hungry):
             replica = self._replicas[number]
@@ -229,7 +214,7 @@ class Dispatcher:
                 self._num_tickets += 1
             if len(replica.flights) == self._engine.tasks_in_flight:
                 del self._hungry[number]
-        idle = self._replicas and self._num_in_flight == 0
+        idle = self._replicas and self._num_in_flight == 0 and not self._is_spent()
         assert not idle or self._planner.finished, "the planner withholds samples that it needs"
 
     def _retry_for(self, number: int, replica: _Replica) -> _Flight | None:
@@ -253,8 +238,20 @@ class Dispatcher:
             size = int(min(replica.samples_per_second * self._engine.task_seconds, self._share))
             size = min(size, _GROWTH * replica.last_size)
         size = max(1, size // self._batch_size) * self._batch_size
-        task = self._planner.next_task(size, replica.numerics, self._live)
-        return None if task is None else _Flight(task)
+        if self._is_spent():
+            return None
+        task = self._planner.next_task(int(min(size, self._unspent)), replica.numerics, self._live)
+        if task is None:
+            return None
+        self._unspent -= task.num_samples
+        return _Flight(task)
+
+    def _is_spent(self) -> bool:
+        seconds = self._budget.seconds
+        return self._unspent < 1 or (seconds is not None and self._transport.now() - self._start >= seconds)
+
+    def _spent_and_idle(self) -> bool:
+        return self._is_spent() and self._num_in_flight == 0
 
     def _handle(self, event: Event) -> None:
         if isinstance(event, Ready):

@@ -8,15 +8,18 @@ from typing import Any
 import numpy as np
 import torch
 
+from raycp.certify.boundaries import BoundaryTable, boundary_tables, looks_of
 from raycp.certify.planner import Planner
-from raycp.certify.radii import table_radii
+from raycp.certify.radii import largest_radii, table_radii
 from raycp.certify.rules import FixedRule, PredictRule, Rule
+from raycp.certify.sequential import AnytimeRule, DecideRule, EProcessRule
 from raycp.config import RunConfig, resolved
 from raycp.data import ImageSet, load_images, require_grid
 from raycp.distributed.replica import Replica, ReplicaSpec
 from raycp.errors import DataError
 from raycp.models import Bundle, check_models, read_classifier, read_denoiser
-from raycp.runs import make_manifest
+from raycp.runs import RunDirectory, make_manifest
+from raycp.runs.boundaries import read_boundaries
 from raycp.runs.manifest import Kind
 from raycp.sampling.base_classifier import choose_device
 from raycp.sampling.discrete_gaussian import discrete_gaussian
@@ -37,6 +40,8 @@ class Job:
         slack: per sigma, the distance of the drawn noise from the Gaussian.
         radii: of the table.
         dropped_radii: default radii that N cannot certify.
+        tables: the boundaries of a decide or anytime run.
+        caps: values of N before an extension, under e_process.
     """
 
     kind: Kind
@@ -48,6 +53,8 @@ class Job:
     slack: dict[float, float]
     radii: list[float]
     dropped_radii: list[float]
+    tables: dict[float, BoundaryTable] | None = None
+    caps: tuple[int, ...] = ()
 
     @property
     def spec(self) -> ReplicaSpec:
@@ -67,17 +74,34 @@ class Job:
         """The sampling rule."""
         if self.kind == "predict":
             return PredictRule(self.config.predict)
-        return FixedRule(self.config.certify, self.slack)
+        protocol = self.config.certify
+        if protocol.rule == "e_process":
+            return EProcessRule(protocol, self.slack, self.radii, looks_of(protocol, self.caps))
+        if self.tables is None:
+            return FixedRule(protocol, self.slack, self.radii)
+        kind = DecideRule if protocol.rule == "decide" else AnytimeRule
+        return kind(protocol, self.tables, self.radii)
 
-    def planner(self) -> Planner:
+    def planner(self, nearest_first: bool = False) -> Planner:
         """A planner with nothing drawn yet."""
+        images = self.images
         sigmas = self.config.certify.sigmas
-        return Planner(sigmas, self.images.labels, self.images.indices, self.rule, self.num_classes)
+        return Planner(sigmas, images.labels, images.indices, self.rule, self.num_classes, nearest_first)
 
     def with_batch_size(self, batch_size: int) -> Job:
         """The job with its batch shape fixed."""
         numerics = self.config.numerics.model_copy(update={"batch_size": batch_size})
         return replace(self, config=self.config.model_copy(update={"numerics": numerics}))
+
+    def of_run(self, run: RunDirectory) -> Job:
+        """The job with what its run began with: boundary tables and, under e_process, the values of N before.
+
+        Raises:
+            StorageError: the stored tables are missing or damaged.
+        """
+        recorded = run.manifest.get("boundaries")
+        tables = None if recorded is None else read_boundaries(run.storage, recorded)
+        return replace(self, tables=tables, caps=tuple(run.manifest.get("caps", ())))
 
     def manifest(self) -> dict[str, Any]:
         """The content of config.json; the batch size must be fixed."""
@@ -98,7 +122,13 @@ class Job:
                 "class_names": None if names is None else list(names),
             },
             num_classes=self.num_classes,
-        ) | {"radii": self.radii, "slack": {str(sigma): value for sigma, value in self.slack.items()}}
+        ) | {
+            "radii": self.radii,
+            "slack": {str(sigma): value for sigma, value in self.slack.items()},
+            "reach": {
+                str(sigma): value for sigma, value in largest_radii(self.config.certify, self.slack).items()
+            },
+        }
 
     def checked(self) -> Job:
         """This job, after one image went through the base classifier on this machine's CPU.
@@ -158,6 +188,7 @@ def prepare_job(kind: Kind, config: RunConfig) -> Job:
         values = int(np.prod(images.images.shape[1:]))
         slack = {sigma: discrete_gaussian(sigma).slack(values) for sigma in sigmas}
     radii, dropped = table_radii(config.certify, slack) if kind == "certify" else ([], [])
+    sequential = kind == "certify" and config.certify.rule in ("decide", "anytime")
     device = choose_device(config.numerics, config.engine.gpus_per_replica)
     channels_last = config.numerics.channels_last
     chosen = {"device": device, "channels_last": device == "cuda" if channels_last is None else channels_last}
@@ -181,6 +212,7 @@ def prepare_job(kind: Kind, config: RunConfig) -> Job:
         slack=slack,
         radii=radii,
         dropped_radii=dropped,
+        tables=boundary_tables(config.certify, slack, radii) if sequential else None,
     )
     return job.checked()
 

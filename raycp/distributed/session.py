@@ -15,8 +15,9 @@ from raycp.certify.rules import CertificateRow
 from raycp.certify.units import Counted, Outcome
 from raycp.config import RunConfig, parse_config
 from raycp.distributed.cluster import connected
-from raycp.distributed.dispatch import Dispatcher, Progress
+from raycp.distributed.dispatch import Dispatcher
 from raycp.distributed.job import Job
+from raycp.distributed.progress import UNLIMITED, Budget, Progress
 from raycp.runs import RunDirectory, Storage, open_run, recorded_manifest
 from raycp.runs.ledger import Ledger
 from raycp.runs.tables import result_table
@@ -44,11 +45,11 @@ class SigmaAccuracy:
     """(eps, share of the decided images that are certified correct at eps); for predictions one entry at eps 0."""
 
 
-def run_job(job: Job, out: str, observer: Observer) -> bool:
-    """Run or resume `job` in the directory `out`.
+def run_job(job: Job, out: str, observer: Observer, budget: Budget = UNLIMITED) -> bool:
+    """Run or resume `job` in the directory `out`, within a budget for this session.
 
     Returns:
-        Whether every image is decided; false if the user interrupted.
+        Whether every image is decided; false if the user interrupted or the budget is spent.
 
     Raises:
         RunMismatchError: `out` holds another run, or is in use.
@@ -66,9 +67,10 @@ def run_job(job: Job, out: str, observer: Observer) -> bool:
                 batch_size = _measured_batch_size(job, observer)
             assert batch_size != "auto"
             job = job.with_batch_size(batch_size)
-        run = open_run(storage, job.manifest())
-        ledger = run.ledger(job.images.indices)
-        planner = job.planner()
+        run = open_run(storage, job.manifest(), job.tables)
+        job = job.of_run(run)
+        ledger = run.ledger(job.images.indices, job.rule.cuts)
+        planner = job.planner(nearest_first=budget.limited)
         sink = Results(job, run, ledger, [o for unit in ledger.read() for o in planner.restore(unit)])
         if recorded is not None:
             observer.note(
@@ -78,15 +80,15 @@ def run_job(job: Job, out: str, observer: Observer) -> bool:
         try:
             if not planner.finished:
                 stack.enter_context(_connected(job, observer))
-                _draw(job, planner, sink, observer, run.storage.path().rpartition("/")[2])
+                _draw(job, planner, sink, observer, budget, run.storage.path().rpartition("/")[2])
         finally:
-            sink.finish()
+            sink.finish(planner.undecided())
         if planner.finished and not run.has_examples():
             run.write_examples(job.examples())
         return planner.finished
 
 
-def _draw(job: Job, planner: Planner, sink: Results, observer: Observer, name: str) -> None:
+def _draw(job: Job, planner: Planner, sink: Results, observer: Observer, budget: Budget, name: str) -> None:
     from raycp.distributed.ray_transport import RayTransport, require_room
 
     require_room(job.config.engine)
@@ -100,6 +102,7 @@ def _draw(job: Job, planner: Planner, sink: Results, observer: Observer, name: s
         batch_size,
         sink,
         report=lambda progress: observer.progress(progress, sink.accuracies()),
+        budget=budget,
     )
     with _interruptible() as stop:
         dispatcher.run(stopped=lambda: stop.requested)
@@ -159,14 +162,13 @@ class Results:
             for sigma, decided in self._decided.items()
         ]
 
-    def finish(self) -> None:
-        """Compact the ledger and write the table of what is decided."""
+    def finish(self, undecided: Sequence[Outcome]) -> None:
+        """Compact the ledger and write the table: the decided units, and what holds of the others."""
         self._ledger.compact()
         images = self._job.images
-        manifest = self._run.manifest
-        self._run.write_results(
-            result_table(self._job.kind, self._outcomes, images.labels, images.indices, manifest)
-        )
+        outcomes = [*self._outcomes, *undecided]
+        table = result_table(self._job.kind, outcomes, images.labels, images.indices, self._run.manifest)
+        self._run.write_results(table)
 
     def _note(self, outcomes: Sequence[Outcome]) -> None:
         self._outcomes += outcomes

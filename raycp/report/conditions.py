@@ -16,6 +16,11 @@ _BOUNDS = {
     "one_sided": "one-sided Clopper-Pearson bound of p_A, p_B ≤ 1 − p_A",
     "two_class": "Clopper-Pearson bounds of p_A and of every other class at α/2 each",
 }
+_SEQUENTIAL = {
+    "decide": "exact group-sequential test of each radius, α spent over fixed looks, until every radius is decided",
+    "anytime": "exact group-sequential bound of p_A, α spent over fixed looks, until it is known to the tolerance",
+    "e_process": "e-process bound of p_A, valid at every look, until it is known to the tolerance",
+}
 _NOISES = {
     "sound": "integer Gaussian noise on the 1/255 grid (exact in floating point)",
     "float": "x + σ·n in float32 (unsound in theory: floating-point rounding can leak x)",
@@ -52,11 +57,19 @@ class Conditions:
     class_names: tuple[str, ...] | None
     image_index: tuple[int, ...] | None
     """The images the run is to decide, by their index in the data set."""
+    reach: Mapping[float, float]
+    """Per sigma, the largest radius that its rule can certify, pixel units, as the run recorded it."""
 
     @property
     def bound_in_words(self) -> str:
         """The confidence bound, as a noun phrase."""
-        return _in_words(self.bound, _BOUNDS)
+        return _SEQUENTIAL[self.rule] if self.rule in _SEQUENTIAL else _in_words(self.bound, _BOUNDS)
+
+    @property
+    def samples_in_words(self) -> str:
+        """How many samples bound the probability, as a phrase with `fresh ones`."""
+        number = NOT_RECORDED if self.num_estimation is None else f"{self.num_estimation:,}"
+        return f"at most N = {number}" if self.rule in _SEQUENTIAL else f"N = {number}"
 
     @property
     def noise_in_words(self) -> str:
@@ -68,6 +81,8 @@ class Conditions:
 
         None where N or alpha is not recorded, `-inf` where N is too small to certify anything.
         """
+        if sigma in self.reach:
+            return self.reach[sigma]
         if self.num_estimation is None or self.alpha is None:
             return None
         bound: Bound = "two_class" if self.bound == "two_class" else "one_sided"
@@ -96,6 +111,7 @@ def conditions(run: RunLike) -> Conditions:
         device=_joined(config.get("numerics"), ("device", "dtype")),
         class_names=tuple(str(name) for name in names) if names else None,
         image_index=None if image_index is None else tuple(int(index) for index in image_index),
+        reach={float(sigma): float(radius) for sigma, radius in (run.config.get("reach") or {}).items()},
     )
 
 

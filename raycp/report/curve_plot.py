@@ -115,7 +115,7 @@ def _protocol_in_words(setup: Conditions) -> str:
 def _title(curves: Sequence[Curve], setups: Mapping[str, Conditions]) -> str:
     protocol = _protocol_in_words(next(iter(setups.values()))) if _one_protocol(setups) else "N and α below"
     planned = sorted({curve.num_images for curve in curves})
-    if any(curve.total < curve.num_images for curve in curves):
+    if any(curve.decided < curve.num_images for curve in curves):
         images = "PARTIAL, images decided below"
     else:
         images = " to ".join(f"{count:,}" for count in dict.fromkeys((planned[0], planned[-1]))) + " images"
@@ -152,8 +152,8 @@ def _mark_largest_radii(
 
 def _progress(curves: Sequence[Curve]) -> str:
     """One line per unfinished curve: how many of its images are decided."""
-    counts = dict.fromkeys((c.total, c.num_images) for c in curves if c.total < c.num_images)
-    return "".join(f"\n{total:,} of {num_images:,} images" for total, num_images in counts)
+    counts = dict.fromkeys((c.decided, c.num_images) for c in curves if c.decided < c.num_images)
+    return "".join(f"\n{decided:,} of {num_images:,} images decided" for decided, num_images in counts)
 
 
 def _colour(legend: Legend, theme: Theme) -> None:

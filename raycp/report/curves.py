@@ -27,7 +27,8 @@ class Curve:
     """The distinct radii of correctly classified images, increasing, pixel units."""
     accuracy_K: npt.NDArray[np.float64]
     total: int
-    """M, the number of decided images."""
+    """M, the number of images with a row, decided or not."""
+    decided: int
     num_images: int
 
     def at(self, eps: float) -> float:
@@ -37,7 +38,7 @@ class Curve:
 
 
 def certified_curve(run: str, results: SigmaResults) -> Curve:
-    """The curve of one sigma, from its M decided images."""
+    """The curve of one sigma, from its M images with a row; undecided ones count with what is certified so far."""
     radius_K = np.unique(results.radius_M[results.correct_M])
     accuracies = [certified_accuracy(results.radius_M, results.correct_M, eps) for eps in radius_K]
     return Curve(
@@ -45,30 +46,32 @@ def certified_curve(run: str, results: SigmaResults) -> Curve:
         sigma=results.sigma,
         radius_K=radius_K,
         accuracy_K=np.array(accuracies, dtype=np.float64),
-        total=results.decided,
+        total=len(results.radius_M),
+        decided=results.decided,
         num_images=results.num_images,
     )
 
 
 def certified_curves(runs: Sequence[RunLike]) -> tuple[Curve, ...]:
-    """One curve per run and sigma; a sigma with no decided image has none."""
+    """One curve per run and sigma; a sigma of which nothing is known yet has none."""
     return tuple(
         certified_curve(label, results)
         for label, run in zip(labels_of(runs), runs, strict=True)
         for results in read_sigmas(run)
-        if results.decided
+        if results.known
     )
 
 
 def curve_records(curves: Sequence[Curve]) -> list[dict[str, Any]]:
-    """The steps of the curves as flat rows: certified_images of images have radius at least `radius`."""
+    """The steps of the curves as flat rows: certified_images of `images` have radius at least `radius`."""
     return [
         {
             "run": curve.run,
             "sigma": curve.sigma,
             "radius": float(radius),
             "certified_images": round(float(accuracy) * curve.total),
-            "decided": curve.total,
+            "images": curve.total,
+            "decided": curve.decided,
             "certified_accuracy": float(accuracy),
         }
         for curve in curves

@@ -16,6 +16,8 @@ from raycp.statistics import ABSTAIN
 
 SKIPPED = "skipped_wrong"
 """The `stop_reason` of an image whose selected class is not its label and that was not estimated."""
+UNDECIDED = "undecided"
+"""The `stop_reason` of an image whose sampling was stopped from outside."""
 
 _NEEDED = (
     "sigma",
@@ -64,7 +66,7 @@ class RunLike(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class SigmaResults:
-    """The certificates of one run at one noise level; M decided images, in the order of their index."""
+    """The certificates of one run at one noise level; M images with a row, in the order of their index."""
 
     sigma: float
     """Noise standard deviation, pixel units."""
@@ -75,6 +77,8 @@ class SigmaResults:
     """Pixel units; 0 where abstained or skipped."""
     correct_M: npt.NDArray[np.bool_]
     abstained_M: npt.NDArray[np.bool_]
+    undecided_M: npt.NDArray[np.bool_]
+    """Sampling was stopped from outside: what the row certifies holds, there may be more."""
     skipped_M: npt.NDArray[np.bool_]
     """Not estimated because the selected class was wrong: neither certified nor abstained."""
     samples: int | None
@@ -86,8 +90,13 @@ class SigmaResults:
 
     @property
     def decided(self) -> int:
-        """Number of images with a row, M."""
-        return len(self.radius_M)
+        """Number of images that are decided."""
+        return int((~self.undecided_M).sum())
+
+    @property
+    def known(self) -> bool:
+        """Whether there is anything to say: an image that is decided or certified so far."""
+        return bool((~self.undecided_M | ~self.abstained_M).any())
 
 
 def read_sigmas(run: RunLike) -> tuple[SigmaResults, ...]:
@@ -132,7 +141,8 @@ def _read_sigma(run: RunLike, table: pa.Table, sigma: float) -> SigmaResults:
             f"{where}: `correct` of image {disagree[0]} is not what its label and predicted class say "
             f"({disagree.size} such rows); the table was not written by raycp or is damaged."
         )
-    skipped = table["stop_reason"].to_numpy(zero_copy_only=False) == SKIPPED
+    stop_reason = table["stop_reason"].to_numpy(zero_copy_only=False)
+    skipped = stop_reason == SKIPPED
     return SigmaResults(
         sigma=sigma,
         num_images=run.num_images,
@@ -140,6 +150,7 @@ def _read_sigma(run: RunLike, table: pa.Table, sigma: float) -> SigmaResults:
         radius_M=radius.astype(np.float64),
         correct_M=correct.astype(np.bool_),
         abstained_M=(predicted == ABSTAIN) & ~skipped,
+        undecided_M=stop_reason == UNDECIDED,
         skipped_M=skipped,
         samples=pc.sum(table["samples"]).as_py(),
         seconds=pc.sum(table["seconds"]).as_py(),

@@ -23,7 +23,7 @@ def summary(rows: Sequence[TableRow], setup: Conditions) -> str:
         f"after {setup.purifier}; it is smoothed by Gaussian noise of standard deviation σ = {sigmas} in pixel "
         f"units (images in [0,1]), drawn as {setup.noise_in_words}.",
         f"Each certificate selects its class with N0 = {_count(setup.num_selection)} samples and bounds the "
-        f"probability of that class with N = {_count(setup.num_estimation)} fresh ones ({setup.bound_in_words}).",
+        f"probability of that class with {setup.samples_in_words} fresh ones ({setup.bound_in_words}).",
     ]
     if setup.alpha is None:
         sentences.append(f"The failure probability α of a certificate is {NOT_RECORDED}.")

@@ -59,6 +59,8 @@ class TableRow:
     abstained: int | None
     skipped: int | None
     """Images that skip_wrong left out of the estimation."""
+    listed: int
+    """Images with a row, decided or not: what shares are of."""
     samples: int | None
     seconds: float | None
     largest_radius: float | None
@@ -115,9 +117,10 @@ def _row(run: str, results: SigmaResults, setup: Conditions, radii: Sequence[flo
         num_images=results.num_images,
         decided=decided,
         cells=tuple(_cell(results, eps, setup.alpha, largest) for eps in radii),
-        acr=average_certified_radius(results.radius_M, results.correct_M) if decided else None,
-        abstained=int(results.abstained_M.sum()) if decided else None,
+        acr=average_certified_radius(results.radius_M, results.correct_M) if results.known else None,
+        abstained=int((results.abstained_M & ~results.undecided_M).sum()) if decided else None,
         skipped=int(results.skipped_M.sum()) if decided else None,
+        listed=len(results.radius_M),
         samples=results.samples,
         seconds=results.seconds,
         largest_radius=largest,
@@ -125,10 +128,10 @@ def _row(run: str, results: SigmaResults, setup: Conditions, radii: Sequence[flo
 
 
 def _cell(results: SigmaResults, eps: float, alpha: float | None, largest: float | None) -> Cell:
-    total, sigma = results.decided, results.sigma
+    total, sigma = len(results.radius_M), results.sigma
     if largest is not None and eps > largest:
         return Cell(eps, None, total, attainable=False, sigma=sigma)
-    if total == 0:
+    if not results.known:
         return Cell(eps, None, total, sigma=sigma)
     accuracy = certified_accuracy(results.radius_M, results.correct_M, eps)
     bound = None if alpha is None else certified_accuracy_lower_bound(accuracy, total, alpha, RHO)
@@ -161,6 +164,7 @@ def _envelope(rows: Sequence[TableRow]) -> TableRow:
         acr=None,
         abstained=None,
         skipped=None,
+        listed=rows[0].listed,
         samples=None,
         seconds=None,
         largest_radius=None,
@@ -174,7 +178,11 @@ def _notes(rows: Sequence[TableRow], setup: Conditions, named: bool) -> list[str
         where = f"{row.run}, σ = {exact(row.sigma)}" if named else f"σ = {exact(row.sigma)}"
         if row.partial:
             figures = "figures are of those" if row.decided else "no figures yet"
-            if row.decided and setup.skip_wrong:
+            if row.listed > row.decided:
+                figures = (
+                    "the others count with what is certified of them so far, so every figure may only grow"
+                )
+            elif row.decided and setup.skip_wrong:
                 figures += " and biased downwards: wrong images are decided sooner (skip_wrong)"
             notes.append(f"{where}: partial, {row.decided} of {row.num_images} images decided; {figures}.")
         if not all(cell.attainable for cell in row.cells):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import uuid
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby, islice
 
 import numpy as np
@@ -54,23 +54,30 @@ class Ledger:
         fingerprint: of the run; every file carries it, and a file of another run is refused.
         image_index_M: dataset indices of the run's images, int64 [M].
         num_classes: K.
+        cuts: per phase, sample numbers across which ranges are not joined.
     """
 
     def __init__(
-        self, storage: Storage, fingerprint: str, image_index_M: np.ndarray, num_classes: int
+        self,
+        storage: Storage,
+        fingerprint: str,
+        image_index_M: np.ndarray,
+        num_classes: int,
+        cuts: Mapping[Phase, Collection[int]] | None = None,
     ) -> None:
         self._storage = storage
         self._fingerprint = fingerprint
         self._image_index = image_index_M
         self._position = {int(index): position for position, index in enumerate(image_index_M)}
         self._num_classes = num_classes
+        self._cuts = {phase: frozenset((cuts or {}).get(phase, ())) for phase in Phase}
         self._writer = uuid.uuid4().hex[:8]
         self._num_written = 0
         self._num_parts = 0
 
     def append(self, counted: Sequence[Counted]) -> None:
         """Write a part file with these blocks, adjacent ranges joined; durable when this returns."""
-        self._write("part", merge(sorted(counted, key=_range_key)))
+        self._write("part", merge(sorted(counted, key=_range_key), self._cuts))
         self._num_parts += 1
         if self._num_parts >= _PARTS_BEFORE_COMPACTION:
             self.compact()
@@ -79,7 +86,7 @@ class Ledger:
         """Replace all files by one."""
         names = self._storage.names(FOLDER)
         if len(names) > 1:
-            self._write("merged", merge(self._read(names)))
+            self._write("merged", merge(self._read(names), self._cuts))
             for name in names:
                 self._storage.delete(name)
             pa.default_memory_pool().release_unused()  # it would keep what the sorting took, for good
@@ -227,14 +234,17 @@ class Ledger:
         return [pa.array(column, type=field.type) for column, field in zip(columns, _SCHEMA, strict=True)]
 
 
-def merge(counted: Iterable[Counted]) -> Iterator[Counted]:
-    """Join adjacent ranges of one stream, given in order of `_range_key`; the sums are the same."""
+def merge(
+    counted: Iterable[Counted], cuts: Mapping[Phase, Collection[int]] | None = None
+) -> Iterator[Counted]:
+    """Join adjacent ranges of one stream, given in order of `_range_key`, but not across a cut."""
     last: Counted | None = None
     for item in counted:
         if (
             last is not None
             and _stream_key(last) == _stream_key(item)
             and last.block.first + last.block.num_samples == item.block.first
+            and not (cuts and item.block.first in cuts[item.block.phase])
         ):
             block = last.block._replace(num_samples=last.block.num_samples + item.block.num_samples)
             counts = last.counts_K + item.counts_K

@@ -79,6 +79,8 @@ def _identity(
     del content["engine"]
     if kind == "certify":
         del content["predict"]
+        if config.certify.rule == "e_process":  # it has no last look: more samples may always be added
+            del content["certify"]["num_estimation"]
     else:
         content["certify"] = {key: content["certify"][key] for key in _USED_BY_PREDICT}
     return {"format": FORMAT, "kind": kind, "config": content, "weights": dict(weights), "data": data_sha256}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 from zipfile import BadZipFile
@@ -13,11 +13,15 @@ from zipfile import BadZipFile
 import numpy as np
 import pyarrow as pa
 
+from raycp.certify.boundaries import BoundaryTable
+from raycp.certify.rules import UNDECIDED
 from raycp.errors import RunMismatchError, StorageError
+from raycp.runs.boundaries import digest, write_boundaries
 from raycp.runs.ledger import Ledger
 from raycp.runs.manifest import manifest_differences
 from raycp.runs.storage import Storage
 from raycp.runs.tables import DamagedTableError, from_parquet, to_parquet
+from raycp.sampling.blocks import Phase
 
 CONFIG = "config.json"
 EXAMPLES = "examples.npz"
@@ -32,9 +36,12 @@ class RunDirectory:
         self.manifest = dict(manifest)
         self.results_name = RESULTS[manifest["kind"]]
 
-    def ledger(self, image_index_M: np.ndarray) -> Ledger:
-        """The ledger of counts."""
-        return Ledger(self.storage, self.manifest["fingerprint"], image_index_M, self.manifest["num_classes"])
+    def ledger(
+        self, image_index_M: np.ndarray, cuts: Mapping[Phase, Collection[int]] | None = None
+    ) -> Ledger:
+        """The ledger of counts; ranges of samples are not joined across `cuts`."""
+        fingerprint, num_classes = self.manifest["fingerprint"], self.manifest["num_classes"]
+        return Ledger(self.storage, fingerprint, image_index_M, num_classes, cuts)
 
     def write_results(self, table: pa.Table) -> None:
         """Write the derived table; it is made from the ledger and may be written again."""
@@ -74,23 +81,70 @@ def recorded_manifest(storage: Storage) -> dict[str, Any] | None:
     return manifest
 
 
-def open_run(storage: Storage, manifest: Mapping[str, Any]) -> RunDirectory:
+def open_run(
+    storage: Storage, manifest: Mapping[str, Any], tables: Mapping[float, BoundaryTable] | None = None
+) -> RunDirectory:
     """Begin a run in an empty directory, or go on with the one that is there.
+
+    Args:
+        storage: the directory.
+        manifest: content of config.json; may hold another num_estimation than the recorded one under e_process.
+        tables: the boundary tables of a run that has some.
 
     Raises:
         RunMismatchError: the directory holds a run with another fingerprint; the message lists the differences.
     """
     recorded = recorded_manifest(storage)
     if recorded is None:
+        if tables is not None:
+            write_boundaries(storage, tables)
+            manifest = {**manifest, "boundaries": digest(tables)}
         storage.write(CONFIG, json.dumps(manifest, indent=2).encode())
         return RunDirectory(storage, manifest)
     if recorded["fingerprint"] != manifest["fingerprint"]:
         lines = "\n".join(f"  {line}" for line in manifest_differences(recorded, manifest))
         raise RunMismatchError(
-            f"{storage.path()} holds a run with another configuration:\n{lines}\n"
+            f"{storage.path()} holds a run with another configuration:\n{lines}\n{_spent(recorded, manifest)}"
             "Take another --out, or go back to the recorded values."
         )
+    old, new = (m["config"]["certify"]["num_estimation"] for m in (recorded, manifest))
+    if manifest["kind"] == "certify" and old != new:
+        recorded = _extended(recorded, manifest)
+        storage.write(CONFIG, json.dumps(recorded, indent=2).encode())
     return RunDirectory(storage, recorded)
+
+
+def _spent(recorded: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
+    """Why samples cannot be added to a run whose N was fixed, where that is what was tried."""
+    if not recorded["kind"] == manifest["kind"] == "certify":
+        return ""
+    old, new = recorded["config"]["certify"], manifest["config"]["certify"]
+    if new["num_estimation"] <= old["num_estimation"] or old["rule"] != new["rule"]:
+        return ""
+    return (
+        f"A run under certify.rule = {old['rule']} cannot be extended: it spends all of alpha by its "
+        f"{old['num_estimation']:,} samples, and more samples after a look at these would raise the failure "
+        "probability above alpha. A run under certify.rule = e_process may be extended.\n"
+    )
+
+
+def _extended(recorded: Mapping[str, Any], manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """The manifest of an e_process run that goes on to another N; the values of N before stay among its looks."""
+    old, new = recorded["config"]["certify"], manifest["config"]["certify"]
+    if new["num_estimation"] < old["num_estimation"]:
+        raise RunMismatchError(
+            f"certify.num_estimation = {new['num_estimation']:,} is below the {old['num_estimation']:,} this run has "
+            "looked at already; it may only grow."
+        )
+    caps = [*recorded.get("caps", []), old["num_estimation"]]
+    config = {**recorded["config"], "certify": new}
+    return {
+        **recorded,
+        "config": config,
+        "caps": caps,
+        "reach": manifest["reach"],
+        "radii": manifest["radii"],
+    }
 
 
 @dataclass(frozen=True)
@@ -104,7 +158,7 @@ class RunResults:
         examples: arrays over E examples: sigma f64, image_index, label, predicted i64, clean, noisy, purified
             uint8 [E, C, H, W]; None if there are none.
         num_images: images of the run.
-        complete: whether every (sigma, image) has its row.
+        complete: whether every (sigma, image) is decided.
     """
 
     name: str
@@ -134,6 +188,8 @@ def read_run(path: str) -> RunResults:
         )
     try:
         table = from_parquet(data)
+        if "stop_reason" not in table.column_names:
+            raise DamagedTableError("it has no column stop_reason")
     except DamagedTableError as err:
         raise StorageError(
             f"{storage.path(name)} is damaged ({err}). It is derived: delete it and run "
@@ -147,7 +203,8 @@ def read_run(path: str) -> RunResults:
         certificates=table,
         examples=_read_examples(storage),
         num_images=num_images,
-        complete=len(table) == num_images * len(manifest["config"]["certify"]["sigmas"]),
+        complete=len(table) == num_images * len(manifest["config"]["certify"]["sigmas"])
+        and UNDECIDED not in table.column("stop_reason").to_pylist(),
     )
 
 

@@ -23,8 +23,8 @@ _KEY = [
     _field("label", pa.int64(), "class"),
 ]
 _COST = [
-    _field("stop_reason", pa.string(), "complete | skipped_wrong"),
-    _field("samples", pa.int64(), "noisy samples drawn, all phases"),
+    _field("stop_reason", pa.string(), "complete | skipped_wrong | decided | tolerance | undecided"),
+    _field("samples", pa.int64(), "noisy samples the row is made from, all phases"),
     _field("seconds", pa.float64(), "time on the device"),
     _field("numerics", pa.string(), "numerics class under which all samples were drawn"),
 ]
@@ -34,10 +34,15 @@ CERTIFICATES = pa.schema(
         _field("selected", pa.int64(), "class with most selection samples"),
         _field("predicted", pa.int64(), "class; -1 = abstain"),
         _field("radius", pa.float64(), "L2, pixel units, rounded down; 0 when abstaining"),
+        pa.field(
+            "grid_radius",
+            pa.float64(),
+            metadata={"unit": "largest certified radius of the table; null: none"},
+        ),
         _field("p_A_lower", pa.float64(), "probability"),
         _field("p_B_upper", pa.float64(), "probability"),
         _field("n_A", pa.int64(), "estimation samples of the selected class"),
-        _field("n", pa.int64(), "estimation samples N"),
+        _field("n", pa.int64(), "estimation samples"),
         _field("n0", pa.int64(), "selection samples N0"),
         _field("correct", pa.bool_(), "predicted == label"),
         *_COST,

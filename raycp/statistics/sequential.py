@@ -32,7 +32,7 @@ Floats = npt.NDArray[np.float64]
 
 NEGLIGIBLE = 1e-20
 """Tail mass of one look's binomial law that the recursion leaves out."""
-_ROUNDING = 1e-11
+ROUNDING = 1e-11
 """Taken off alpha: bounds the mass left out and the rounding of the sums over all looks, with room to spare."""
 _DIRECT = 1 << 22
 """Products of a convolution above which the FFT takes over; its error is near 1e-16 in probability."""
@@ -79,7 +79,7 @@ def efficacy_boundary(p0: float, looks_J: Sequence[int], spent_J: npt.ArrayLike)
     Returns:
         int64 [J]; L_j + 1 where no count certifies at that look.
     """
-    budget_J = np.asarray(spent_J, dtype=np.float64) - _ROUNDING
+    budget_J = np.asarray(spent_J, dtype=np.float64) - ROUNDING
     boundary = np.asarray(looks_J, dtype=np.int64) + 1
     if p0 >= 1.0:
         return boundary

@@ -46,12 +46,13 @@ class Votes:
 
     def direct(self, rule: Rule, outcome: Outcome) -> tuple[Row | None, int]:
         """The row of a unit by drawing all of what the rule wants at once, and the number of samples drawn."""
-        tallies = {phase: Tally(NUM_CLASSES) for phase in Phase}
+        tallies = {phase: Tally(NUM_CLASSES, rule.cuts[phase]) for phase in Phase}
         label = int(self.labels[outcome.image])
         while (row := rule.decide(label, outcome.sigma, tallies)) is None:
             for phase, wanted in rule.wanted(label, tallies).items():
-                if not tallies[phase].covers(wanted):
-                    block = Block(outcome.image, phase, 0, wanted)
+                for first, stop in tallies[phase].missing(wanted):
+                    assert not any(first < cut < stop for cut in rule.cuts[phase])
+                    block = Block(outcome.image, phase, first, stop - first)
                     counts = self.block_counts(outcome.numerics, outcome.sigma, block)
-                    assert tallies[phase].add(0, wanted, counts[:-1])
+                    assert tallies[phase].add(first, stop - first, counts[:-1])
         return row, sum(tally.num_samples for tally in tallies.values())

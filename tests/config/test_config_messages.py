@@ -40,7 +40,7 @@ def test_the_base_is_complete() -> None:
         ("certify: {num_estimations: 5}",
          "certify.num_estimations is not a known key; did you mean certify.num_estimation?"),
         ("certify: {N: 5}", "certify.N is not a known key; known keys here: sigmas, num_selection, num_estimation, "
-         "alpha, rule, bound, skip_wrong, radii, noise, seed."),
+         "alpha, rule, sequential, bound, skip_wrong, radii, noise, seed."),
         ("data: {name: digits, select: {skp: 2}}",
          "data.select.skp is not a known key; did you mean data.select.skip?"),
         ("data: {name: digits, path: x}", "data.path is not a known key; known keys here: select, name, split."),

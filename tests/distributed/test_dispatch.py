@@ -14,7 +14,8 @@ from raycp.certify.planner import Planner
 from raycp.certify.rules import FixedRule
 from raycp.certify.units import Counted, Outcome, Task
 from raycp.config import CertifyProtocol, Engine
-from raycp.distributed.dispatch import Dispatcher, Progress
+from raycp.distributed.dispatch import Dispatcher
+from raycp.distributed.progress import Progress
 from raycp.distributed.simulation import SimulatedReplica, SimulatedTransport
 from raycp.errors import ClusterError, WorkFailedError
 from raycp.sampling.blocks import Block, Phase

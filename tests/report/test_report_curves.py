@@ -24,6 +24,7 @@ def _results(radius: list[float], correct: list[bool]) -> SigmaResults:
         radius_M=np.array(radius),
         correct_M=np.array(correct, dtype=bool),
         abstained_M=np.zeros(count, dtype=bool),
+        undecided_M=np.zeros(count, dtype=bool),
         skipped_M=np.zeros(count, dtype=bool),
         samples=None,
         seconds=None,
@@ -55,6 +56,7 @@ def test_hand_computed_steps(hand_run) -> None:
         "sigma": 0.5,
         "radius": 0.93159,
         "certified_images": 1,
+        "images": 5,
         "decided": 5,
         "certified_accuracy": 0.2,
     }
@@ -83,7 +85,7 @@ def test_partial_runs_are_titled_so(make_run: Callable) -> None:
     run = make_run([(0.5, 0, 0, 0, 0.6)], num_images=3)
     axes = curve_figure([run], certified_curves([run])).axes[0]
     assert "PARTIAL" in axes.get_title(loc="left")
-    assert "σ = 0.5\n1 of 3 images" in [text.get_text() for text in axes.get_legend().get_texts()]
+    assert "σ = 0.5\n1 of 3 images decided" in [text.get_text() for text in axes.get_legend().get_texts()]
 
 
 def test_runs_differ_in_line_style_and_sigmas_in_colour(make_run: Callable) -> None:

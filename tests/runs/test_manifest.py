@@ -91,6 +91,18 @@ def test_every_field_of_a_certificate_enters_and_no_other(purifier: str, classif
     assert walked >= 30
 
 
+def test_the_samples_of_an_e_process_run_may_grow() -> None:
+    def prints(rule: str) -> list[str]:
+        sections = [{"certify": {"rule": rule, "num_estimation": n}} for n in (1_000, 2_000)]
+        return [fingerprint(run_config(sections=section)) for section in sections]
+
+    for rule in ("fixed", "decide", "anytime"):
+        first, second = prints(rule)
+        assert first != second
+    first, second = prints("e_process")
+    assert first == second
+
+
 def test_every_field_of_a_prediction_enters_and_no_other() -> None:
     config = run_config()
     base = manifest_of(config, "predict")

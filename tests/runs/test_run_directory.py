@@ -234,9 +234,9 @@ def test_rows_of_certificates() -> None:
         (0.25, 40, 1), (0.25, 60, 3), (0.5, 40, 1), (0.5, 20, 2),
     ]  # fmt: skip
     assert rows[3] == {
-        "sigma": 0.5, "image_index": 20, "label": 2, "selected": 2, "predicted": 2, "radius": 1.5, "p_A_lower": 0.8,
-        "p_B_upper": 0.2, "n_A": 90, "n": 100, "n0": 10, "correct": True, "stop_reason": "complete", "samples": 111,
-        "seconds": 1.5, "numerics": "cpu x",
+        "sigma": 0.5, "image_index": 20, "label": 2, "selected": 2, "predicted": 2, "radius": 1.5,
+        "grid_radius": None, "p_A_lower": 0.8, "p_B_upper": 0.2, "n_A": 90, "n": 100, "n0": 10, "correct": True,
+        "stop_reason": "complete", "samples": 111, "seconds": 1.5, "numerics": "cpu x",
     }  # fmt: skip
     assert rows[1]["stop_reason"] == "skipped_wrong" and rows[1]["predicted"] == -1 and not rows[1]["correct"]
     assert all(field.metadata[b"unit"] for field in table.schema)
