@@ -15,9 +15,11 @@ from raycp import __version__
 from raycp.cli.bench import bench
 from raycp.cli.certify import certify
 from raycp.cli.demo import demo
+from raycp.cli.plan import plan
 from raycp.cli.predict import predict
 from raycp.cli.report import report
 from raycp.cli.show import show
+from raycp.cli.simulate import simulate
 from raycp.cli.train import train
 from raycp.errors import RaycpError
 
@@ -29,7 +31,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (certify, predict, train, show, report, bench, demo):
+for command in (certify, predict, train, show, report, bench, demo, simulate, plan):
     app.command()(command)
 
 
