@@ -13,7 +13,8 @@ class Line:
     """A queue in which a unit stands at most once.
 
     Args:
-        nearest_first: serve the unit with the fewest samples to a decision; otherwise the one that came first.
+        nearest_first: serve the unit with the fewest samples to a decision, of which those without any sample count as
+            nearest; otherwise the one that came first.
     """
 
     def __init__(self, nearest_first: bool) -> None:
@@ -23,12 +24,13 @@ class Line:
         self._serial = count()
 
     def push(self, unit: Unit, first: bool = False) -> None:
-        """Add a unit that is not here yet, at the end or `first`."""
+        """Add a unit that is not here yet: at the end or `first`; with `nearest_first` where it belongs."""
         if unit.queued:
             return
         unit.queued = True
         if self._nearest_first:
-            heappush(self._heap, (unit.remaining, next(self._serial), unit))
+            distance = unit.remaining if unit.num_drawn else 0
+            heappush(self._heap, (distance, next(self._serial), unit))
         elif first:
             self._queue.appendleft(unit)
         else:

@@ -249,20 +249,23 @@ class Planner:
         return sorted(self._lines, key=lambda sigma: self._distance(sigma, numerics))
 
     def _distance(self, sigma: float, numerics: str) -> float:
-        """Samples until the first decision that is to be had at a noise level."""
+        """Samples until the first decision that is to be had at a noise level; new units count as near."""
+        if self._new_first() and self._unopened[sigma]:
+            return 0.0
         line = self._lines[sigma].get(numerics)
-        begun = line.nearest() if line else float("inf")
-        return min(begun, self._rule.least_demand()) if self._unopened[sigma] else begun
+        return min(line.nearest() if line else float("inf"), self._rule.largest_demand())
+
+    def _new_first(self) -> bool:
+        """Whether new units go before those begun: where a rule may stop early, many are decided at the first look."""
+        return self._nearest_first and self._rule.least_demand() < self._rule.largest_demand()
 
     def _next_unit(self, sigma: float, numerics: str, live: Collection[str]) -> Unit | None:
         """A unit with blocks to hand out: one begun, else a new one, else one whose numerics class is gone."""
         lines = self._lines[sigma]
         line = lines.setdefault(numerics, Line(self._nearest_first))
         while True:
-            new_is_nearer = (
-                self._nearest_first and self._unopened[sigma] and self._rule.least_demand() < line.nearest()
-            )
-            while not new_is_nearer and (unit := line.pop()):
+            new_first = self._new_first() and bool(self._unopened[sigma]) and line.nearest() > 0
+            while not new_first and (unit := line.pop()):
                 if self._is_open(unit):
                     return unit
             if self._unopened[sigma]:
