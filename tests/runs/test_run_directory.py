@@ -275,3 +275,16 @@ def test_ledger_of_a_run_carries_its_fingerprint(tmp_path: Path) -> None:
     table = pq.read_table(file)
     assert table.schema.metadata[b"fingerprint"].decode() == manifest_of()["fingerprint"]
     assert table["image_index"].to_pylist() == [20]
+
+
+@pytest.mark.parametrize("rule", ["fixed", "decide", "anytime"])
+def test_a_run_that_spent_its_alpha_is_not_extended(rule: str, tmp_path: Path) -> None:
+    storage = Storage(str(tmp_path))
+    open_run(storage, manifest_of(rule=rule, num_estimation=500))
+    with pytest.raises(
+        RunMismatchError, match=f"under certify.rule = {rule} cannot be extended: it spends all of alpha"
+    ):
+        open_run(storage, manifest_of(rule=rule, num_estimation=5_000))
+    with pytest.raises(RunMismatchError) as caught:  # fewer samples are no extension
+        open_run(storage, manifest_of(rule=rule, num_estimation=50))
+    assert "cannot be extended" not in str(caught.value)
