@@ -13,7 +13,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from raycp.certify.boundaries import BoundaryTable
+from raycp.certify.boundaries import BoundaryTable, boundary_tables, looks_of
 from raycp.certify.rules import (
     COMPLETE,
     DECIDED,
@@ -263,6 +263,32 @@ class EProcessRule(SequentialRule):
 
     def _lower(self, sigma: float, votes: int, samples: int) -> float:
         return max(0.0, _cached_lower(votes, samples, self._protocol.alpha) - self._slack[sigma])
+
+
+def sequential_rule(
+    protocol: CertifyProtocol,
+    slack: Mapping[float, float],
+    radii: Sequence[float],
+    tables: Mapping[float, BoundaryTable] | None = None,
+    caps: Sequence[int] = (),
+) -> SequentialRule:
+    """The rule of a protocol other than `fixed`.
+
+    Args:
+        protocol: of the run.
+        slack: per noise level, the total variation distance of the drawn noise from the Gaussian.
+        radii: of the run's table, pixel units.
+        tables: its boundaries, where the rule has some; None computes them.
+        caps: values of N before an extension, under e_process.
+
+    Raises:
+        ConfigError: explicit looks that do not increase up to N.
+    """
+    assert protocol.rule != "fixed"
+    if protocol.rule == "e_process":
+        return EProcessRule(protocol, slack, radii, looks_of(protocol, caps))
+    kind = DecideRule if protocol.rule == "decide" else AnytimeRule
+    return kind(protocol, tables or boundary_tables(protocol, slack, radii), radii)
 
 
 @lru_cache(maxsize=1 << 16)

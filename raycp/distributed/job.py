@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from raycp.certify.boundaries import BoundaryTable, boundary_tables, looks_of
+from raycp.certify.boundaries import BoundaryTable, boundary_tables
 from raycp.certify.planner import Planner
 from raycp.certify.radii import largest_radii, table_radii
 from raycp.certify.rules import FixedRule, PredictRule, Rule
-from raycp.certify.sequential import AnytimeRule, DecideRule, EProcessRule
+from raycp.certify.sequential import sequential_rule
 from raycp.config import RunConfig, resolved
 from raycp.data import ImageSet, load_images, require_grid
 from raycp.distributed.replica import Replica, ReplicaSpec
@@ -75,12 +75,9 @@ class Job:
         if self.kind == "predict":
             return PredictRule(self.config.predict)
         protocol = self.config.certify
-        if protocol.rule == "e_process":
-            return EProcessRule(protocol, self.slack, self.radii, looks_of(protocol, self.caps))
-        if self.tables is None:
+        if protocol.rule == "fixed":
             return FixedRule(protocol, self.slack, self.radii)
-        kind = DecideRule if protocol.rule == "decide" else AnytimeRule
-        return kind(protocol, self.tables, self.radii)
+        return sequential_rule(protocol, self.slack, self.radii, self.tables, self.caps)
 
     def planner(self, nearest_first: bool = False) -> Planner:
         """A planner with nothing drawn yet."""

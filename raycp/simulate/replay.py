@@ -14,7 +14,7 @@ import numpy.typing as npt
 from raycp.certify.sequential import SequentialRule
 from raycp.config import CertifyProtocol
 from raycp.simulate.images import ReplayedImages
-from raycp.simulate.rules import sequential_rule
+from raycp.simulate.rules import replayed_rule
 from raycp.statistics import ABSTAIN, certify
 
 Ints = npt.NDArray[np.int64]
@@ -91,7 +91,7 @@ def _decider(
     if protocol.rule == FIXED:
         fixed = FixedReplay(protocol, sigma, slack[sigma])
         return fixed, [protocol.num_estimation]
-    rule, looks = sequential_rule(protocol, slack)
+    rule, looks = replayed_rule(protocol, slack)
     return SequentialReplay(rule, sigma), looks
 
 

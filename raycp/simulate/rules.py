@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from raycp.certify.boundaries import boundary_tables, looks_of
+from raycp.certify.boundaries import looks_of
 from raycp.certify.radii import table_radii
-from raycp.certify.sequential import AnytimeRule, DecideRule, EProcessRule, SequentialRule
+from raycp.certify.sequential import SequentialRule, sequential_rule
 from raycp.config import CertifyProtocol
 from raycp.config.base import Frozen
 from raycp.errors import ConfigError
@@ -18,7 +18,7 @@ class ReplayConfig(Frozen):
     certify: CertifyProtocol
 
 
-def sequential_rule(
+def replayed_rule(
     protocol: CertifyProtocol, slack: Mapping[float, float]
 ) -> tuple[SequentialRule, Sequence[int]]:
     """The rule of a protocol other than `fixed`, and the sample sizes at which it looks.
@@ -26,13 +26,8 @@ def sequential_rule(
     Raises:
         ConfigError: looks or radii that its N does not allow.
     """
-    assert protocol.rule != "fixed"
     radii, _ = table_radii(protocol, slack)
-    looks = looks_of(protocol)
-    if protocol.rule == "e_process":
-        return EProcessRule(protocol, slack, radii, looks), looks
-    kind = DecideRule if protocol.rule == "decide" else AnytimeRule
-    return kind(protocol, boundary_tables(protocol, slack, radii), radii), looks
+    return sequential_rule(protocol, slack, radii), looks_of(protocol)
 
 
 def require_one_sided(protocol: CertifyProtocol) -> None:

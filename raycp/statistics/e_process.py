@@ -14,10 +14,12 @@ from __future__ import annotations
 
 import math
 
+from scipy.optimize import brentq
 from scipy.special import betaincc, betaln
 
 _PRIOR = 0.5
-_BISECTIONS = 60
+_PRECISION = 1e-11
+_LEAST = 1e-12
 _MARGIN = 1e-9
 """Taken off log W: bounds the rounding of betaln and betaincc up to a few hundred million samples."""
 
@@ -49,11 +51,18 @@ def e_process_lower(h: int, t: int, alpha: float) -> float:
         alpha: failure probability, in (0, 1).
     """
     needed = -math.log(alpha)
-    low, high = 0.0, h / t
-    for _ in range(_BISECTIONS):
-        middle = (low + high) / 2
-        if 0.0 < middle < 1.0 and log_e_process(h, t, middle) >= needed:
-            low = middle
-        else:
-            high = middle
-    return low
+
+    def excess(p0: float) -> float:
+        return (
+            max(log_e_process(h, t, p0), -1.0) - needed
+        )  # where the process is below 1/e, how far does not matter
+
+    low, high = _LEAST, min(h / t, 1.0 - _LEAST)
+    if high <= low or excess(low) <= 0:
+        return 0.0
+    if excess(high) >= 0:
+        return high
+    root = float(brentq(excess, low, high, xtol=_PRECISION, rtol=4 * _PRECISION))
+    while excess(root) < 0:
+        root -= _PRECISION
+    return root

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-COMMANDS = ["certify", "predict", "train", "show", "report", "bench", "demo"]
+COMMANDS = ["certify", "predict", "train", "show", "report", "bench", "demo", "simulate", "plan"]
 
 
 def help_page(*arguments: str) -> str:

@@ -19,7 +19,7 @@ from raycp.simulate.images import LogConditions, images_of_log
 from raycp.simulate.published_log import read_log
 from raycp.simulate.reference import divergence, reference_samples
 from raycp.simulate.replay import FixedReplay, drawn_votes, replay
-from raycp.simulate.rules import sequential_rule
+from raycp.simulate.rules import replayed_rule
 from raycp.simulate.simulation import FIXED_SKIPPING, REFERENCE, simulate
 from raycp.statistics import certified_radius, clopper_pearson_lower
 
@@ -63,7 +63,7 @@ def test_every_image_is_what_the_rule_says_of_its_tallies(rule: str) -> None:
     """The replay equals the rule's own `decide`, called as a run calls it, one look after the other."""
     images = images_with(P_A * 6)
     replayed = replay(images, {rule: protocol(rule)}, {0.5: 0.0}, replays=2, seed=7)[rule]
-    real, looks = sequential_rule(protocol(rule), {0.5: 0.0})
+    real, looks = replayed_rule(protocol(rule), {0.5: 0.0})
     ends = set()
     for r in range(2):
         votes = drawn_votes(images.p_A_M, np.array(looks), np.random.default_rng([7, r]))
