@@ -24,7 +24,7 @@ def certify(
     replicas: ReplicasOption = None,
     budget_samples: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="Draw at most N samples in this session, all phases."),
+        typer.Option(metavar="N", help="Draw at most N samples in this session, all phases."),
     ] = None,
     budget_hours: Annotated[
         float | None, typer.Option(metavar="H", help="Hand out samples for at most H hours in this session.")
@@ -51,6 +51,8 @@ def certify(
     """
     from raycp.cli.session import run_session
 
+    if budget_samples is not None and budget_samples < 1:
+        raise typer.BadParameter(f"must be at least 1, got {budget_samples}.", param_hint="--budget-samples")
     if budget_hours is not None and not budget_hours > 0:
         raise typer.BadParameter(f"must be above 0, got {budget_hours:g}.", param_hint="--budget-hours")
     overrides = [*(set_ or []), *engine_overrides(address, replicas)]

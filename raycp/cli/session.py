@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 import typer
 
-from raycp.errors import ConfigError, RaycpError
+from raycp.errors import ConfigError, RaycpError, RunMismatchError
 
 if TYPE_CHECKING:
     from raycp.config import RunConfig
@@ -65,7 +65,7 @@ def run_config(
     try:
         with make_display() as display:
             complete = run_job(job, out, display, budget or UNLIMITED)
-    except ConfigError:
+    except (ConfigError, RunMismatchError):
         raise
     except (RaycpError, KeyboardInterrupt):
         _say(resume)

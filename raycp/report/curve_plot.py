@@ -64,8 +64,11 @@ def curve_figure(runs: Sequence[RunLike], curves: Sequence[Curve], theme: Theme 
     keys = [_sigma_key(sigma, colour, curves if len(runs) == 1 else ()) for sigma, colour in colours.items()]
     if _one_protocol(setups):
         keys += _mark_largest_radii(axes, setups[labels[0]], colours, end, theme)
+    partial = any(curve.decided < curve.num_images for curve in curves)
+    columns = 3 if partial else 4  # the keys of unfinished curves are wider
     _colour(
-        axes.legend(handles=keys, loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=4, **_LEGEND), theme
+        axes.legend(handles=keys, loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=columns, **_LEGEND),
+        theme,
     )
     if len(runs) > 1:
         keys = [_run_key(run, style, curves, setups, theme) for run, style in styles.items()]
@@ -116,7 +119,7 @@ def _title(curves: Sequence[Curve], setups: Mapping[str, Conditions]) -> str:
     protocol = _protocol_in_words(next(iter(setups.values()))) if _one_protocol(setups) else "N and α below"
     planned = sorted({curve.num_images for curve in curves})
     if any(curve.decided < curve.num_images for curve in curves):
-        images = "PARTIAL, images decided below"
+        images = "PARTIAL"
     else:
         images = " to ".join(f"{count:,}" for count in dict.fromkeys((planned[0], planned[-1]))) + " images"
     return f"Certified accuracy, {protocol}, {images}"
@@ -153,7 +156,7 @@ def _mark_largest_radii(
 def _progress(curves: Sequence[Curve]) -> str:
     """One line per unfinished curve: how many of its images are decided."""
     counts = dict.fromkeys((c.decided, c.num_images) for c in curves if c.decided < c.num_images)
-    return "".join(f"\n{decided:,} of {num_images:,} images decided" for decided, num_images in counts)
+    return "".join(f"\n{decided:,} of {num_images:,} decided" for decided, num_images in counts)
 
 
 def _colour(legend: Legend, theme: Theme) -> None:

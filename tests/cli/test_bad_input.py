@@ -85,6 +85,52 @@ def test_configuration_values(certify: Run, override: str, message: str) -> None
     assert message.lower() in text.lower()
 
 
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["bound=two_class"], "bound: two_class goes with rule: fixed alone"),
+        (
+            ["sequential.looks=[50, 20, 100]"],
+            "certify.sequential.looks must increase and end at certify.num_estimation",
+        ),
+        (
+            ["sequential.looks=[20, 50]"],
+            "must increase and end at certify.num_estimation = 100, got [20, 50]",
+        ),
+        (["sequential.looks=[]"], "certify.sequential.looks"),
+        (["sequential.growth=1"], "certify.sequential.growth must be greater than 1, got 1"),
+        (["sequential.last_share=1.5"], "certify.sequential.last_share must be at most 1, got 1.5"),
+        (["radii=[3.0]"], "certify.radii contains 3, but certify.num_estimation = 100"),
+        (["num_estimation=5"], "It must be at least 10."),
+        (["rule=e_process", "num_estimation=5"], "It must be at least 12."),
+        (["rule=e_process", "sequential.looks=[100]"], "sequential.looks must be null with rule: e_process"),
+        (["rule=sequential"], "certify.rule must be one of"),
+    ],
+)
+def test_sequential_rules(certify: Run, overrides: list[str], message: str) -> None:
+    arguments = [
+        part for override in ["rule=decide", *overrides] for part in ("--set", f"certify.{override}")
+    ]
+    status, text = certify(*arguments)
+    assert status == 2, text
+    assert message in text
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--budget-samples", "0", "must be at least 1, got 0."),
+        ("--budget-samples", "-3", "must be at least 1, got -3."),
+        ("--budget-hours", "0", "must be above 0, got 0."),
+        ("--budget-hours", "nan", "must be above 0, got nan."),
+    ],
+)
+def test_budgets(certify: Run, option: str, value: str, message: str) -> None:
+    status, text = certify(option, value)
+    assert status == 2
+    assert option in text and message in text
+
+
 def test_default_radii_beyond_reach_are_dropped_with_a_line(certify: Run) -> None:
     status, text = certify("--dry-run", "--set", "certify.sigmas=[0.25]")
     assert status == 0

@@ -85,7 +85,7 @@ def test_partial_runs_are_titled_so(make_run: Callable) -> None:
     run = make_run([(0.5, 0, 0, 0, 0.6)], num_images=3)
     axes = curve_figure([run], certified_curves([run])).axes[0]
     assert "PARTIAL" in axes.get_title(loc="left")
-    assert "σ = 0.5\n1 of 3 images decided" in [text.get_text() for text in axes.get_legend().get_texts()]
+    assert "σ = 0.5\n1 of 3 decided" in [text.get_text() for text in axes.get_legend().get_texts()]
 
 
 def test_runs_differ_in_line_style_and_sigmas_in_colour(make_run: Callable) -> None:
