@@ -14,8 +14,8 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "raycp"
 # Imports point down: a module may import its own layer and those that stand after it.
 LAYERS = (
-    "cli", "bench", "distributed", "simulate", "runs", "certify", "sampling", "purifiers", "models", "report",
-    "training", "data", "maths", "statistics", "config", "errors",
+    "cli", "bench", "verify", "distributed", "simulate", "runs", "certify", "sampling", "purifiers", "models",
+    "report", "training", "data", "maths", "statistics", "config", "errors",
 )  # fmt: skip
 # Packages beyond the standard library that these layers may import, anywhere in their code.
 THIRD_PARTY = {
@@ -27,6 +27,7 @@ THIRD_PARTY = {
     "sampling": {"numpy", "torch", "triton", "mpmath"},
     "purifiers": {"torch", "numpy"},
     "runs": {"numpy", "pyarrow"},
+    "verify": {"numpy", "scipy", "pyarrow", "torch"},
     "simulate": {"numpy", "scipy", "pyarrow", "matplotlib"},
 }
 HEAVY = ("torch", "torchvision", "ray", "numpy", "scipy", "pyarrow", "pandas", "matplotlib", "sklearn", "diffusers",

@@ -1,0 +1,65 @@
+"""The images and weights that are there now, against those the run was made from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from raycp.data import ImageSet, load_images, require_grid
+from raycp.errors import DataError, ModelError, UnsafeFileError
+from raycp.models import Bundle, read_classifier, read_denoiser
+from raycp.verify.checks import Check
+from raycp.verify.record import Record
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What a replica is built from; no purifier for plain smoothing."""
+
+    purifier: Bundle | None
+    classifier: Bundle
+
+
+def check_data(record: Record) -> tuple[ImageSet | None, Check]:
+    """The selected images if they are those of the run."""
+    recorded, check = record.manifest["data"], Check("data")
+    try:
+        images = load_images(record.config.data)
+        if record.protocol.noise == "sound":
+            images = require_grid(images)
+    except (DataError, UnsafeFileError) as err:
+        check.failures.append(f"data: {err}")
+        return None, check
+    check.verdict = f"{len(images)} images of {images.source}, SHA-256 {images.sha256[:12]}"
+    if images.sha256 != recorded["sha256"]:
+        check.failures.append(
+            f"data: SHA-256 of images and labels is {images.sha256[:12]}, recorded {recorded['sha256'][:12]}"
+        )
+    if images.indices.tolist() != record.image_index:
+        check.failures.append("data: config.json lists other image_index than the selection gives")
+    if list(images.images.shape[1:]) != recorded["shape"]:
+        check.failures.append(
+            f"data: images of shape {list(images.images.shape[1:])}, recorded {recorded['shape']}"
+        )
+    return (images if check.passed else None), check
+
+
+def check_weights(record: Record) -> tuple[Weights | None, Check]:
+    """The weights if they are those of the run."""
+    config, recorded, check = record.config, record.manifest["weights"], Check("weights")
+    try:
+        purifier = None if config.purifier.kind == "none" else read_denoiser(config.purifier.model)
+        classifier = read_classifier(config.classifier)
+    except (ModelError, UnsafeFileError) as err:
+        check.failures.append(f"weights: {err}")
+        return None, check
+    found = {"purifier": purifier.sha256 if purifier else None, "classifier": classifier.sha256}
+    for name, digest in found.items():
+        if digest != recorded.get(name):
+            check.failures.append(
+                f"weights: SHA-256 of the {name} is {digest}, recorded {recorded.get(name)}"
+            )
+    classes = int(classifier.recipe["num_classes"])
+    if classes != record.manifest["num_classes"]:
+        check.failures.append(f"weights: {classes} classes, recorded {record.manifest['num_classes']}")
+    check.verdict = ", ".join(f"{name} {digest[:12]}" for name, digest in found.items() if digest)
+    return (Weights(purifier, classifier) if check.passed else None), check
