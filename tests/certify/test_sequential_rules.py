@@ -111,10 +111,14 @@ def test_decide_stops_by_its_boundaries() -> None:
     # What is certified or given up at one look stays so at the next.
     between = [v for v in range(LOOKS[0] + 1) if decided(made, LABEL, [v]) is None]
     assert between
+    reopened = 0
     for votes in between:
-        row = decided(made, LABEL, [votes, votes])
-        by_look = (votes >= efficacy_RJ[:, :2]) | (votes <= table.futility_RJ[:, :2])
-        assert (row is not None) == by_look.any(axis=1).all()
+        for more in range(LOOKS[1] - LOOKS[0] + 1):
+            votes_J = np.array([votes, votes + more])
+            by_look = (votes_J >= efficacy_RJ[:, :2]) | (votes_J <= table.futility_RJ[:, :2])
+            assert (made.stop(SIGMA, votes_J) is not None) == by_look.any(axis=1).all()
+            reopened += bool(by_look.any(axis=1).all() and not by_look[:, 1].all())
+    assert reopened  # some of them are settled only by both looks together
 
 
 @pytest.mark.parametrize("name", RULES)
