@@ -261,6 +261,26 @@ def test_tolerance_bounds_what_going_on_could_gain(name: str) -> None:
     assert decided(made[2], LABEL, shares(made[2], 1.0)) is not None
 
 
+def test_e_process_stops_once_n_samples_would_hardly_gain() -> None:
+    """Worked out anew on 200 paths: the radius of all looks so far against the optimistic one of N samples."""
+    made, rng = rule("e_process"), np.random.default_rng(0)
+    looks, stopped = made.cuts[Phase.ESTIMATION], set()
+    for share in rng.uniform(0.4, 1.0, size=200):
+        votes = np.cumsum(rng.binomial(np.diff(looks, prepend=0), share))
+        radius, expected = -np.inf, len(looks) - 1
+        for j, (v, n) in enumerate(zip(votes.tolist(), looks, strict=True)):
+            radius = max(radius, certified_radius(SIGMA, e_process_lower(v, n, 1e-3)))
+            best = certified_radius(SIGMA, e_process_lower(optimistic_votes(v, n, N), N, 1e-3))
+            if best < 0 or best - radius <= 0.05 * SIGMA:
+                expected = j
+                break
+        found = made.stop(SIGMA, votes)
+        assert found is not None
+        assert found[0] == expected
+        stopped.add(expected)
+    assert len(stopped) >= 3
+
+
 def test_optimistic_votes() -> None:
     """The upper 95% bound of the share, times N."""
     assert optimistic_votes(50, 50, N) == N
