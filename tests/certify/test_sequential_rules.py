@@ -263,7 +263,8 @@ def test_tolerance_bounds_what_going_on_could_gain(name: str) -> None:
 
 def test_e_process_stops_once_n_samples_would_hardly_gain() -> None:
     """Worked out anew on 200 paths: the radius of all looks so far against the optimistic one of N samples."""
-    made, rng = rule("e_process"), np.random.default_rng(0)
+    tolerance, rng = 0.3, np.random.default_rng(0)
+    made = rule("e_process", sequential={"tolerance": tolerance})
     looks, stopped = made.cuts[Phase.ESTIMATION], set()
     for share in rng.uniform(0.4, 1.0, size=200):
         votes = np.cumsum(rng.binomial(np.diff(looks, prepend=0), share))
@@ -271,14 +272,15 @@ def test_e_process_stops_once_n_samples_would_hardly_gain() -> None:
         for j, (v, n) in enumerate(zip(votes.tolist(), looks, strict=True)):
             radius = max(radius, certified_radius(SIGMA, e_process_lower(v, n, 1e-3)))
             best = certified_radius(SIGMA, e_process_lower(optimistic_votes(v, n, N), N, 1e-3))
-            if best < 0 or best - radius <= 0.05 * SIGMA:
+            if best < 0 or best - radius <= tolerance * SIGMA:
                 expected = j
                 break
         found = made.stop(SIGMA, votes)
         assert found is not None
         assert found[0] == expected
-        stopped.add(expected)
-    assert len(stopped) >= 3
+        if radius >= 0:
+            stopped.add(expected)
+    assert len(stopped) >= 3  # with something certified
 
 
 def test_optimistic_votes() -> None:
