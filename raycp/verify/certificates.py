@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from raycp.config import differences
 from raycp.verify.boundaries import Tables
@@ -52,13 +52,12 @@ def check_certificates(
         derived = {numerics: _derived(terms, tables, unit, label, numerics) for numerics in unit.prefixes}
         decided = [numerics for numerics, row in derived.items() if row["stop_reason"] != UNDECIDED]
         of_two_classes += len(decided) > 1
-        derived[""] = _derived(terms, tables, unit, label, "")
         for row in rows:
-            numerics = row["numerics"]
-            if numerics not in derived or (row["stop_reason"] == UNDECIDED and decided):
-                numerics = next(iter(decided or unit.prefixes), "")
-            unnamed += numerics == "" and bool(unit.prefixes)
-            problem = _differences(row, derived[numerics])
+            numerics = _class_of(row, derived, decided)
+            unnamed += numerics not in derived and bool(derived)
+            problem = _differences(
+                row, derived.get(numerics) or _derived(terms, tables, unit, label, numerics)
+            )
             if problem:
                 check.failures.append(f"{_name(key)}: {problem}")
 
@@ -121,6 +120,17 @@ def _derived(terms: Terms, tables: Tables, unit: Unit, label: int, numerics: str
     selection, estimation = (own.get(phase, _nothing) for phase in (SELECTION, ESTIMATION))
     row = row_of(terms, tables, unit.sigma, label, selection, estimation)
     return {"sigma": unit.sigma, "image_index": unit.image_index, "label": label, "numerics": numerics} | row
+
+
+def _class_of(stored: Row, derived: Mapping[str, Row], decided: Sequence[str]) -> str:
+    """The numerics class whose samples a row is to be compared with: the one it names, if that may be."""
+    named = str(stored["numerics"])
+    if decided:
+        return named if named in decided else decided[0]
+    # A row from no samples names the class that was about to draw them, or none.
+    if named in derived or (stored["stop_reason"] == UNDECIDED and stored["n0"] == 0):
+        return named
+    return next(iter(derived), "")
 
 
 def _nothing(_: int) -> None:

@@ -149,18 +149,18 @@ class _EProcess:
         tolerance = self._terms.protocol.sequential.tolerance * self._sigma
         return "tolerance" if best < 0 or best - self.radius <= tolerance else ""
 
-    def _bound(self, votes: int, samples: int) -> float:
+    def _bound(self, votes: float, samples: int) -> float:
         return max(
             0.0, _e_process(votes, samples, self._terms.protocol.alpha) - self._terms.slack[self._sigma]
         )
 
 
 @lru_cache(maxsize=1 << 16)
-def _optimistic(votes: int, samples: int, num_estimation: int) -> int:
+def _optimistic(votes: int, samples: int, num_estimation: int) -> float:
     """Votes among N that an image as good as its votes so far exceeds with a chance of about 5%."""
-    return int(clopper_pearson_upper(votes, samples, _OPTIMISM) * num_estimation)
+    return clopper_pearson_upper(votes, samples, _OPTIMISM) * num_estimation
 
 
 @lru_cache(maxsize=1 << 16)
-def _e_process(votes: int, samples: int, alpha: float) -> float:
+def _e_process(votes: float, samples: int, alpha: float) -> float:
     return e_process_lower(votes, samples, alpha)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -72,8 +73,22 @@ def config_of(weights: Path, certify: dict[str, Any], **numerics: Any) -> RunCon
     )  # fmt: skip
 
 
-def make_run(out: Path, config: RunConfig, budget: Budget = UNLIMITED, numerics: str | None = None) -> Path:
-    """Run or resume a configuration, as `run_job` does; `numerics` renames the replicas' numerics class."""
+def make_run(
+    out: Path,
+    config: RunConfig,
+    budget: Budget = UNLIMITED,
+    numerics: str | None = None,
+    polls: float = float("inf"),
+) -> Path:
+    """Run or resume a configuration, as `run_job` does.
+
+    Args:
+        out: the run directory.
+        config: what to run.
+        budget: of the session.
+        numerics: another name for the replicas' numerics class.
+        polls: turns of the dispatch loop after which the session is interrupted, with tasks under way.
+    """
     job = prepare_job("certify", config)
     run = open_run(Storage(str(out)), job.manifest(), job.tables)
     job = job.of_run(run)
@@ -86,7 +101,9 @@ def make_run(out: Path, config: RunConfig, budget: Budget = UNLIMITED, numerics:
         lambda number: SimulatedReplica(0.1, 3_000.0 * (1 + number % 2), numerics=numerics or name),
         lambda task: replica.run(task.sigma, task.blocks)[0],
     )
-    Dispatcher(planner, transport, config.engine, BATCH, sink, lambda _: None, budget).run()
+    turns = count()
+    dispatcher = Dispatcher(planner, transport, config.engine, BATCH, sink, lambda _: None, budget)
+    dispatcher.run(stopped=lambda: next(turns) >= polls)
     sink.finish(planner.undecided())
     return out
 
