@@ -53,6 +53,32 @@ def distillation_loss(
     return distance(student(x_later, later_B), target_BCHW)
 
 
+def consistency_training_loss(
+    student: Model,
+    target: Model,
+    distance: Distance,
+    x_BCHW: Tensor,
+    noise_BCHW: Tensor,
+    grid_N: Tensor,
+    step_B: Tensor,
+) -> Tensor:
+    """`d(f(x + t_{n+1} z, t_{n+1}), f^-(x + t_n z, t_n))`, the same z at both times; no teacher, [B].
+
+    For a smooth distance (l2, not l1) its gradient averages to that of `distillation_loss` with the true denoiser, to
+    first order in the time step.
+
+    Args:
+        grid_N: times, ascending, float64 [N].
+        step_B: n, int64 [B], 0 <= n < N - 1.
+
+    Source: Song et al. 2023, arXiv 2303.01469, Algorithm 3.
+    """
+    later_B, earlier_B = grid_N[step_B + 1], grid_N[step_B]
+    with torch.no_grad():
+        target_BCHW = target(_noisy(x_BCHW, noise_BCHW, earlier_B), earlier_B)
+    return distance(student(_noisy(x_BCHW, noise_BCHW, later_B), later_B), target_BCHW)
+
+
 def finetune_loss(
     model: Model, distance: Distance, x_BCHW: Tensor, noise_BCHW: Tensor, sigma_B: Tensor, time_B: Tensor
 ) -> Tensor:
