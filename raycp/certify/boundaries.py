@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -79,9 +80,8 @@ def looks_of(protocol: CertifyProtocol, caps: Sequence[int] = ()) -> tuple[int, 
     if protocol.rule != "e_process":
         return geometric_looks(num_samples, sequential.first_look, sequential.growth)
     # The sequence itself must not depend on N, or samples drawn before an extension would not end at its looks.
-    endless = geometric_looks(
-        2 * max(num_samples, *caps, sequential.first_look), sequential.first_look, sequential.growth
-    )
+    first, growth = sequential.first_look, sequential.growth
+    endless = geometric_looks(math.ceil(growth**2 * max(num_samples, first, *caps)), first, growth)
     return tuple(sorted({look for look in endless[:-1] if look < num_samples} | {*caps, num_samples}))
 
 

@@ -176,7 +176,8 @@ class FixedRule:
 
     def used(self, row: Row) -> int:
         """N0 and the estimation samples, if there were any."""
-        return self._protocol.num_selection + row.n
+        assert isinstance(row, CertificateRow)
+        return row.n0 + row.n
 
     def remaining(self, label: int, sigma: float, tallies: Mapping[Phase, Tally]) -> int:
         """All that is not there yet."""

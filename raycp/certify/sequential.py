@@ -103,7 +103,8 @@ class SequentialRule:
 
     def used(self, row: Row) -> int:
         """N0 and the estimation samples up to the look that decided."""
-        return self._protocol.num_selection + row.n
+        assert isinstance(row, CertificateRow)
+        return row.n0 + row.n
 
     def remaining(self, label: int, sigma: float, tallies: Mapping[Phase, Tally]) -> int:
         """Samples until a decision if the share of votes stays what it is; the first look while there is none."""
@@ -261,7 +262,7 @@ class EProcessRule(SequentialRule):
         """See `SequentialRule`: how far an anytime bound still is from its tolerance is not foreseen."""
         return self._looks[-1] - self._looks[len(votes_J) - 1]
 
-    def _lower(self, sigma: float, votes: int, samples: int) -> float:
+    def _lower(self, sigma: float, votes: float, samples: int) -> float:
         return max(0.0, _cached_lower(votes, samples, self._protocol.alpha) - self._slack[sigma])
 
 
@@ -292,11 +293,14 @@ def sequential_rule(
 
 
 @lru_cache(maxsize=1 << 16)
-def _cached_lower(votes: int, samples: int, alpha: float) -> float:
+def _cached_lower(votes: float, samples: int, alpha: float) -> float:
     return e_process_lower(votes, samples, alpha)
 
 
 @lru_cache(maxsize=1 << 16)
-def optimistic_votes(votes: int, samples: int, num_estimation: int) -> int:
-    """Votes among N samples that an image will exceed with a chance of about 5%, after `votes` of `samples`."""
-    return int(clopper_pearson_upper(votes, samples, _OPTIMISM) * num_estimation)
+def optimistic_votes(votes: int, samples: int, num_estimation: int) -> float:
+    """Votes among N samples that an image will exceed with a chance of about 5%, after `votes` of `samples`.
+
+    Not rounded, so that the radius that so many votes certify never falls as N grows.
+    """
+    return clopper_pearson_upper(votes, samples, _OPTIMISM) * num_estimation

@@ -10,6 +10,7 @@ from raycp.config.base import Float, Frozen
 from raycp.config.data import DataConfig
 from raycp.config.models import ClassifierConfig, PurifierConfig
 
+_LEAST_ALPHA = 1e-9
 DEFAULT_RADII = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 Sigma = Annotated[Float, Field(gt=0)]
@@ -80,6 +81,11 @@ class CertifyProtocol(Frozen):
             raise ValueError(
                 f"bound: {self.bound} goes with rule: fixed alone; rule: {self.rule} tests p_A by itself. Set bound to "
                 "one_sided."
+            )
+        if self.rule in ("decide", "anytime") and self.alpha < _LEAST_ALPHA:
+            raise ValueError(
+                f"alpha must be at least {_LEAST_ALPHA:g} with rule: {self.rule}, whose exact sums are rounded at "
+                f"1e-11, got {self.alpha:g}. Take a larger one, or rule: fixed."
             )
         if self.sequential.looks is not None and self.rule == "e_process":
             raise ValueError("sequential.looks must be null with rule: e_process, which has no last look.")

@@ -24,7 +24,7 @@ _MARGIN = 1e-9
 """Taken off log W: bounds the rounding of betaln and betaincc up to a few hundred million samples."""
 
 
-def log_e_process(h: int, t: int, p0: float) -> float:
+def log_e_process(h: float, t: int, p0: float) -> float:
     """Log W_t(p0), slightly low; `-inf` where h <= p0 t, which is no evidence against p_A <= p0.
 
     Args:
@@ -40,7 +40,7 @@ def log_e_process(h: int, t: int, p0: float) -> float:
     return float(mixed - prior - h * math.log(p0) - (t - h) * math.log1p(-p0) - _MARGIN * max(1.0, t / 1e5))
 
 
-def e_process_lower(h: int, t: int, alpha: float) -> float:
+def e_process_lower(h: float, t: int, alpha: float) -> float:
     """The largest p0 that W rejects at level alpha after t samples, rounded down; 0 if none is.
 
     P(the largest of these bounds over all t exceeds p_A) <= alpha, so a running maximum stays valid.
@@ -63,6 +63,6 @@ def e_process_lower(h: int, t: int, alpha: float) -> float:
     if excess(high) >= 0:
         return high
     root = float(brentq(excess, low, high, xtol=_PRECISION, rtol=4 * _PRECISION))
-    while excess(root) < 0:
+    while root >= low and excess(root) < 0:
         root -= _PRECISION
-    return root
+    return root if root >= low else 0.0

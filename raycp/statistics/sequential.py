@@ -219,7 +219,7 @@ def _further_failures(a_P: Floats, b_P: Floats, step: int, points: int) -> tuple
     low_P = np.maximum(0.0, np.floor(mean_P - 8 * sd_P - 10))
     high_P = np.minimum(step, np.ceil(mean_P + 12 * sd_P + 20))
     edges = np.floor(low_P[:, None] + (high_P - low_P + 1)[:, None] * np.linspace(0, 1, points + 1))
-    cells = (edges[:, :-1] + edges[:, 1:] - 1) / 2
+    cells = np.maximum((edges[:, :-1] + edges[:, 1:] - 1) / 2, 0.0)  # empty ones have no weight
     log_mass = (
         gammaln(step + 1) - gammaln(cells + 1) - gammaln(step - cells + 1)
         + betaln(cells + a_P[:, None], step - cells + b_P[:, None]) - betaln(a_P, b_P)[:, None]

@@ -16,7 +16,7 @@ from raycp.certify.boundaries import boundary_tables, looks_of
 from raycp.certify.rules import CertificateRow, Rule
 from raycp.certify.sequential import AnytimeRule, DecideRule, EProcessRule, SequentialRule, optimistic_votes
 from raycp.certify.tally import Tally
-from raycp.config import CertifyProtocol
+from raycp.config import CertifyProtocol, Sequential
 from raycp.sampling.blocks import Phase
 from raycp.statistics import ABSTAIN, certified_radius
 from raycp.statistics.e_process import e_process_lower
@@ -285,8 +285,8 @@ def test_e_process_stops_once_n_samples_would_hardly_gain() -> None:
 
 def test_optimistic_votes() -> None:
     """The upper 95% bound of the share, times N."""
-    assert optimistic_votes(50, 50, N) == N
-    assert optimistic_votes(0, 50, N) == int((1 - 0.05 ** (1 / 50)) * N)
+    assert optimistic_votes(50, 50, N) == pytest.approx(N, rel=1e-9)
+    assert optimistic_votes(0, 50, N) == pytest.approx((1 - 0.05 ** (1 / 50)) * N, rel=1e-9)
     assert optimistic_votes(40, 50, N) > 800
 
 
@@ -319,3 +319,23 @@ def test_e_process_takes_the_slack_off_every_bound() -> None:
     rows = [made.row(LABEL, SIGMA, LABEL, votes, "undecided") for made in (plain, moved)]
     assert rows[1].p_A_lower == pytest.approx(rows[0].p_A_lower - 0.01, abs=1e-12)
     assert rows[1].radius < rows[0].radius
+
+
+def test_an_extension_never_takes_a_radius_back() -> None:
+    """On random paths, for every growth of N: the run goes on at least as far, and certifies at least as much."""
+    rng = np.random.default_rng(11)
+    for _ in range(150):
+        short, long = sorted(rng.integers(120, 3_000, 2).tolist())
+        votes = rng.random(long + 1) < rng.uniform(0.4, 1)
+        sequential = Sequential(growth=float(rng.choice([1.1, 2.0, 9.5])))
+        rows = []
+        for num_estimation, caps in ((short, ()), (long + 1, (short,))):
+            protocol = CertifyProtocol(
+                sigmas=(SIGMA,), rule="e_process", num_estimation=num_estimation, sequential=sequential
+            )
+            looks = looks_of(protocol, caps)
+            rule = EProcessRule(protocol, {SIGMA: 0.0}, (0.0,), looks)
+            votes_J = np.array([int(votes[:look].sum()) for look in looks])
+            at, reason = rule.stop(SIGMA, votes_J)
+            rows.append(rule.row(0, SIGMA, 0, votes_J[: at + 1], reason))
+        assert (rows[1].radius, rows[1].n) >= (rows[0].radius, rows[0].n), (short, long, sequential.growth)

@@ -105,6 +105,7 @@ def test_configuration_values(certify: Run, override: str, message: str) -> None
         (["rule=e_process", "num_estimation=5"], "It must be at least 12."),
         (["rule=e_process", "sequential.looks=[100]"], "sequential.looks must be null with rule: e_process"),
         (["rule=sequential"], "certify.rule must be one of"),
+        (["alpha=1e-10"], "alpha must be at least 1e-09 with rule: decide"),
     ],
 )
 def test_sequential_rules(certify: Run, overrides: list[str], message: str) -> None:

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-COMMANDS = ["certify", "predict", "train", "show", "report", "bench", "demo", "simulate", "plan"]
+COMMANDS = ["certify", "predict", "train", "show", "report", "bench", "demo", "simulate", "plan", "verify"]
 
 
 def help_page(*arguments: str) -> str:

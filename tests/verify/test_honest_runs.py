@@ -72,14 +72,10 @@ def test_a_run_that_its_budget_stopped_passes(honest: Make, rule: str) -> None:
     assert max(row["radius"] for row in undecided) > 0
 
 
-@pytest.mark.xfail(strict=True, reason="FixedRule.used says N0 samples where the selection is not complete")
 def test_a_fixed_run_that_its_budget_stopped_passes(honest: Make) -> None:
     assert problems(verify_run(str(honest("fixed-partial")), num_blocks=5)) == []
 
 
-@pytest.mark.xfail(
-    strict=True, reason="SequentialRule.used says N0 samples where the selection is not complete"
-)
 def test_an_interrupted_run_passes(weights: Path, tmp_path: Path) -> None:
     """Images whose samples were under way, or were to be drawn anew on another machine, have rows from nothing."""
     config = config_of(weights, RULES["decide"])
