@@ -179,6 +179,8 @@ def without_locations(config: Frozen) -> dict[str, Any]:
             result[name] = without_locations(value)
         elif isinstance(value, tuple) and any(isinstance(item, Frozen) for item in value):
             result[name] = [without_locations(item) for item in value]
+        elif isinstance(value, dict) and any(isinstance(item, Frozen) for item in value.values()):
+            result[name] = {key: without_locations(item) for key, item in value.items()}
         else:
             result[name] = config.model_dump(mode="json", include={name})[name]
     return result

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from raycp.config.base import Float, Frozen
+from raycp.config.base import Float, Frozen, Location
 from raycp.config.certify import Sigma
 from raycp.config.data import DataConfig
 
@@ -14,7 +14,13 @@ Positive = Annotated[Float, Field(gt=0)]
 Distance = Literal["lpips", "l1", "l2"]
 
 
+ModelName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
+"""A stage's model, or one that was trained before (`models`)."""
+
+
 class _Stage(Frozen):
+    name: ModelName
+    """Of the model it leaves, RUN/models/NAME; by default the kind of stage."""
     steps: int = Field(ge=1)
     """Optimiser steps."""
     batch_size: int = Field(128, ge=1)
@@ -31,6 +37,15 @@ class _Stage(Frozen):
     """Largest norm of the gradient."""
     max_shift: int = Field(0, ge=0)
     """Random shifts of the images, at most this many pixels each way."""
+    flip: bool = False
+    """Random reflections of the images, left to right."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named_after_its_kind(cls, raw: Any) -> Any:
+        if isinstance(raw, dict) and raw.get("name") is None and "stage" in raw:
+            return {**raw, "name": raw["stage"]}
+        return raw
 
 
 class ClassifierStage(_Stage):
@@ -63,9 +78,11 @@ class DenoiserStage(_Stage):
 
 
 class ConsistencyStage(_Stage):
-    """Consistency distillation from the denoiser (Song et al. 2023, Algorithm 2)."""
+    """A consistency model (Song et al. 2023, Algorithm 2), which starts from the denoiser it is distilled from."""
 
     stage: Literal["consistency"]
+    teacher: ModelName = "denoiser"
+    """The EDM denoiser."""
     num_steps: int = Field(18, ge=2)
     """Times N of the grid."""
     sigma_min: Positive = 0.002
@@ -74,6 +91,8 @@ class ConsistencyStage(_Stage):
     """Largest time, [-1,1] units."""
     rho: Positive = 7.0
     loss: Distance = "lpips"
+    perceptual: ModelName = "classifier"
+    """The classifier whose features lpips compares."""
     target_decay: Annotated[Float, Field(ge=0, lt=1)] = 0.95
     """Decay of the target network."""
 
@@ -82,11 +101,17 @@ class FinetuneStage(_Stage):
     """Consistency fine-tuning (Li et al. 2024): the purified image shall look like the clean one."""
 
     stage: Literal["finetune"]
+    start: ModelName = "consistency"
+    """The consistency model to fine-tune."""
     sigmas: tuple[Sigma, ...] = Field((0.25, 0.5, 1.0), min_length=1)
     """Noise levels, pixel units, drawn uniformly."""
+    continuous: bool = False
+    """Draw the noise level uniformly between 0 and the largest of `sigmas` instead, as in the paper's ablation."""
     time: Literal["snapped", "exact"] = "snapped"
     """The time the network is conditioned on; the noise always has the exact level."""
     loss: Distance = "lpips"
+    perceptual: ModelName = "classifier"
+    """The classifier whose features lpips compares."""
 
 
 StageConfig = Annotated[
@@ -109,6 +134,12 @@ class TrainEngine(Frozen):
     """Lost workers after which the job goes on from its last checkpoint."""
 
 
+class TrainedModel(Frozen):
+    """A model that was trained before: a directory that `raycp train` left, or one of the same form."""
+
+    path: Location
+
+
 class TrainConfig(Frozen):
     """Everything `raycp train` needs to know."""
 
@@ -118,6 +149,10 @@ class TrainConfig(Frozen):
     """Held-out images, on which each stage is measured at its end."""
     validation_sigmas: tuple[Sigma, ...] = (0.25, 0.5, 1.0)
     """Noise levels, pixel units, at which purification is measured."""
+    validation_classifier: ModelName = "classifier"
+    """The classifier that looks at purified images, where there is one."""
+    models: dict[ModelName, TrainedModel] = {}
+    """Models of other trainings that stages may name."""
     stages: tuple[StageConfig, ...] = Field(min_length=1)
     """Trained in this order; each leaves RUN/models/NAME."""
     seed: int = Field(0, ge=0, lt=2**63)
@@ -125,35 +160,52 @@ class TrainConfig(Frozen):
 
     @model_validator(mode="after")
     def _complete(self) -> TrainConfig:
-        names = [stage.stage for stage in self.stages]
-        if len(set(names)) != len(names):
-            raise ValueError(f"stages must not repeat, got {names}.")
-        self._check_levels()
+        names = [*self.models, *(stage.name for stage in self.stages)]
+        repeated = [name for name in names if names.count(name) > 1]
+        if repeated:
+            raise ValueError(
+                f"stages and models: {repeated[0]} must not repeat, got {names}. Give a stage another name."
+            )
         for position, stage in enumerate(self.stages):
-            for needed in _needs(stage):
-                if needed not in names[:position]:
+            before = {earlier.name: earlier.stage for earlier in self.stages[:position]}
+            for key, kinds in _needs(stage).items():
+                needed = getattr(stage, key)
+                if needed not in before and needed not in self.models:
                     raise ValueError(
-                        f"stages: {stage.stage} needs the stage {needed} before it, got {names}."
+                        f"stages: {key} of {stage.name} is {needed}, which must be a stage before it or one of models, "
+                        f"got {[*self.models, *before]}."
+                    )
+                if before.get(needed, kinds[0]) not in kinds:
+                    raise ValueError(
+                        f"stages: {key} of {stage.name} must be a {' or '.join(kinds)} stage; {needed} is a "
+                        f"{before[needed]} stage."
                     )
             if stage.batch_size % self.engine.workers:
                 raise ValueError(
-                    f"stages: the batch_size of {stage.stage}, {stage.batch_size}, must be a multiple of "
+                    f"stages: the batch_size of {stage.name}, {stage.batch_size}, must be a multiple of "
                     f"engine.workers, {self.engine.workers}."
                 )
+        self._check_levels()
         return self
 
     def _check_levels(self) -> None:
-        """The consistency model must have been trained at the noise it is asked to take off."""
-        for consistency in self.stages:
-            if not isinstance(consistency, ConsistencyStage):
+        """A consistency model must have been trained at the noise it is asked to take off."""
+        roots: dict[str, ConsistencyStage] = {}
+        for stage in self.stages:
+            asked = self.validation_sigmas if self.validation else ()
+            if isinstance(stage, ConsistencyStage):
+                roots[stage.name] = stage
+                if stage.sigma_min >= stage.sigma_max:
+                    raise ValueError(
+                        f"stages: sigma_min must be below sigma_max, got {stage.sigma_min:g} and {stage.sigma_max:g}."
+                    )
+            elif isinstance(stage, FinetuneStage) and stage.start in roots:
+                roots[stage.name] = roots[stage.start]
+                asked = (*asked, *stage.sigmas)
+            if stage.name not in roots:
                 continue
-            low, high = consistency.sigma_min, consistency.sigma_max
-            if low >= high:
-                raise ValueError(f"stages: sigma_min must be below sigma_max, got {low:g} and {high:g}.")
-            tuned = [
-                sigma for stage in self.stages if isinstance(stage, FinetuneStage) for sigma in stage.sigmas
-            ]
-            for sigma in (*tuned, *(self.validation_sigmas if self.validation else ())):
+            low, high = roots[stage.name].sigma_min, roots[stage.name].sigma_max
+            for sigma in asked:
                 if not low <= 2 * sigma <= high:
                     raise ValueError(
                         f"stages: sigma {sigma:g} is {2 * sigma:g} in [-1,1] units, outside the consistency model's "
@@ -161,8 +213,12 @@ class TrainConfig(Frozen):
                     )
 
 
-def _needs(stage: _Stage) -> list[str]:
-    """The stages whose models this one uses."""
-    needed = {ConsistencyStage: ["denoiser"], FinetuneStage: ["consistency"]}.get(type(stage), [])
-    perceptual = isinstance(stage, ConsistencyStage | FinetuneStage) and stage.loss == "lpips"
-    return [*needed, *(["classifier"] if perceptual else [])]
+def _needs(stage: StageConfig) -> dict[str, tuple[str, ...]]:
+    """The keys that name models this stage uses, and the kinds of stage that make them."""
+    if isinstance(stage, ConsistencyStage):
+        needed: dict[str, tuple[str, ...]] = {"teacher": ("denoiser",)}
+    elif isinstance(stage, FinetuneStage):
+        needed = {"start": ("consistency", "finetune")}
+    else:
+        return {}
+    return needed | ({"perceptual": ("classifier",)} if stage.loss == "lpips" else {})

@@ -17,6 +17,7 @@ from raycp.config.train import TrainConfig
 from raycp.data import ImageSet, load_images, require_grid
 from raycp.distributed.cluster import connected
 from raycp.errors import ClusterError, RaycpError, RunMismatchError, StorageError, TrainingError
+from raycp.models import read_model
 from raycp.runs import Storage
 
 CONFIG, MODELS, LOG = "train.json", "models", "log.jsonl"
@@ -46,9 +47,11 @@ def train_models(config: TrainConfig, out: str, report: Callable[[dict[str, Any]
     data = {"training": images.sha256, "source": images.source}
     if held_out is not None:
         data["validation"] = held_out.sha256
+    for name, model in config.models.items():
+        data[f"models.{name}"] = read_model(model.path).sha256
     with storage.locked():
         _claim(storage, config, data)
-        if all((folder / MODELS / stage.stage).is_dir() for stage in config.stages):
+        if all((folder / MODELS / stage.name).is_dir() for stage in config.stages):
             return False
         # Ray Train looks after its workers every so often; a short training should not wait for it.
         os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")

@@ -15,8 +15,14 @@ import torch
 from torch import Tensor, nn
 
 from raycp.config import parse_config, resolved
-from raycp.config.models import DenoiserModel, DirectoryClassifier
-from raycp.config.train import ClassifierStage, ConsistencyStage, FinetuneStage, StageConfig, TrainConfig
+from raycp.config.train import (
+    ClassifierStage,
+    ConsistencyStage,
+    DenoiserStage,
+    FinetuneStage,
+    StageConfig,
+    TrainConfig,
+)
 from raycp.distributed.train import LOG, MODELS
 from raycp.errors import TrainingError
 from raycp.models import (
@@ -24,15 +30,14 @@ from raycp.models import (
     ResidualClassifier,
     build_classifier,
     build_denoiser,
-    read_classifier,
-    read_denoiser,
+    read_model,
     save_classifier,
     save_denoiser,
 )
 from raycp.training.batches import Batches
 from raycp.training.loop import StageTraining
 from raycp.training.networks import inherit
-from raycp.training.stages import Diffusion, diffusion_of, purifier_of, stage_loss
+from raycp.training.stages import Diffusion, Trained, diffusion_of, purifier_of, stage_loss
 
 _LOG_SECONDS = 5.0
 _VALIDATION_DRAWS = 4
@@ -88,20 +93,25 @@ class _Worker:
         self._rank = rank
         self._world = world
         self._device = ray.train.torch.get_device()
-        self._stages: dict[str, StageConfig] = {stage.stage: stage for stage in config.stages}
-        self._diffusion: Diffusion = diffusion_of(self._stages)
-        self._done: dict[str, nn.Module] = {}
+        self._done: dict[str, Trained] = {}
         self._sha256: dict[str, str] = {}
 
     def run(self) -> None:
         """All stages that are not on disk yet."""
-        for number, (name, stage) in enumerate(self._stages.items()):
-            folder = self._out / MODELS / name
+        for name, model in self._config.models.items():
+            self._take(name, Path(model.path))
+        for number, stage in enumerate(self._config.stages):
+            folder = self._out / MODELS / stage.name
             if not folder.is_dir():
-                self._train(number, name, stage, folder)
-            bundle = _read(name, folder)
-            self._sha256[name] = bundle.sha256
-            self._done[name] = _build(name, bundle).to(self._device)
+                self._train(number, stage.name, stage, folder)
+            self._take(stage.name, folder)
+
+    def _take(self, name: str, folder: Path) -> None:
+        bundle = read_model(str(folder))
+        self._sha256[name] = bundle.sha256
+        trained = _build(bundle)
+        trained.network.to(self._device)
+        self._done[name] = trained
 
     def log(self, line: dict[str, Any]) -> None:
         """Append a line to the run's log, from the first worker."""
@@ -122,9 +132,9 @@ class _Worker:
         network = ray.train.torch.prepare_model(plain)  # moves it to the device
         batches = Batches(
             self._images, self._labels, stage.batch_size, stage.max_shift,
-            (self._config.seed, number), self._rank, self._world, self._device,
+            (self._config.seed, number), self._rank, self._world, self._device, stage.flip,
         )  # fmt: skip
-        loss = stage_loss(stage, network, target, self._done, self._diffusion, batches)
+        loss = stage_loss(stage, network, target, self._done, batches)
         decay = stage.target_decay if isinstance(stage, ConsistencyStage) else 0.0
         training = StageTraining(stage, network, plain, loss, target, decay, self._over_workers)
         self._restore(name, training)
@@ -165,24 +175,32 @@ class _Worker:
                 int(self._labels.max()) + 1, channels, stage.widths, stage.blocks, stage.groups
             )
         if isinstance(stage, FinetuneStage):
-            return copy.deepcopy(self._done["consistency"]).train().requires_grad_(True)
-        denoiser = self._stages["denoiser"]
-        unet: nn.Module = _make_unet(denoiser, channels, height)
-        if isinstance(stage, ConsistencyStage):
-            assert self._diffusion.grid_N is not None
-            inherit(unet, copy.deepcopy(self._done["denoiser"]).cpu(), self._diffusion.grid_N)
+            start: nn.Module = copy.deepcopy(self._done[stage.start].network)
+            return start.train().requires_grad_(True)
+        if isinstance(stage, DenoiserStage):
+            fresh: nn.Module = _make_unet(stage, channels, height)
+            return fresh
+        diffusion = diffusion_of(stage, self._done)
+        assert diffusion is not None
+        teacher = copy.deepcopy(self._done[stage.teacher].network).cpu()
+        unet: nn.Module = copy.deepcopy(teacher).train().requires_grad_(True)
+        inherit(unet, teacher, diffusion.grid_N)
         return unet
 
     def _measure(self, stage: StageConfig, network: nn.Module) -> dict[str, float]:
         """Accuracy on held-out images: clean for a classifier, after purification at each noise level otherwise."""
-        if self._held_out is None or "classifier" not in self._stages:
+        if self._held_out is None:
             return {}
         images, labels, _ = self._held_out
         x = (torch.from_numpy(np.array(images)).float() / 127.5 - 1).to(self._device)
         y = torch.from_numpy(np.array(labels)).to(self._device)
         if isinstance(stage, ClassifierStage):
             return {"accuracy": _accuracy(network, x, y)}
-        purify = purifier_of(stage, network, self._diffusion)
+        judge, diffusion = self._done.get(self._config.validation_classifier), diffusion_of(stage, self._done)
+        if judge is None:
+            return {}
+        assert diffusion is not None
+        purify = purifier_of(stage, network, diffusion)
         generator = torch.Generator().manual_seed(self._config.seed)
         metrics = {}
         for sigma in self._config.validation_sigmas:
@@ -190,7 +208,7 @@ class _Worker:
             for _ in range(_VALIDATION_DRAWS):
                 noisy = x + 2 * sigma * torch.randn(x.shape, generator=generator).to(self._device)
                 with torch.no_grad():
-                    shares.append(_accuracy(self._done["classifier"], purify(noisy, 2 * sigma), y))
+                    shares.append(_accuracy(judge.network, purify(noisy, 2 * sigma), y))
             metrics[f"purified_accuracy@{sigma:g}"] = sum(shares) / len(shares)
         return metrics
 
@@ -215,12 +233,15 @@ class _Worker:
                 aside, network, image_size=size, class_names=self._class_names, mean=half, std=half, card=card
             )
         else:
-            scheduler: dict[str, Any] = {"sigma_data": self._diffusion.sigma_data}
-            consistency = self._stages.get("consistency")
-            if name != "denoiser" and isinstance(consistency, ConsistencyStage):
-                scheduler |= {key: getattr(consistency, key) for key in ("sigma_min", "sigma_max", "rho")}
-                scheduler["num_train_timesteps"] = consistency.num_steps
-            save_denoiser(aside, network, "edm" if name == "denoiser" else "consistency", **scheduler)
+            diffusion = diffusion_of(stage, self._done)
+            assert diffusion is not None
+            scheduler: dict[str, Any] = {"sigma_data": diffusion.sigma_data}
+            if diffusion.num_steps is not None:
+                scheduler |= {key: getattr(diffusion, key) for key in ("sigma_min", "sigma_max", "rho")}
+                scheduler["num_train_timesteps"] = diffusion.num_steps
+            save_denoiser(
+                aside, network, "edm" if diffusion.num_steps is None else "consistency", **scheduler
+            )
             (aside / "card.json").write_text(json.dumps(card, indent=2))
         aside.rename(folder)
 
@@ -263,15 +284,16 @@ def _make_unet(stage: Any, channels: int, size: int) -> Any:
     )
 
 
-def _read(name: str, folder: Path) -> Bundle:
-    if name == "classifier":
-        return read_classifier(DirectoryClassifier(kind="directory", path=str(folder)))
-    return read_denoiser(DenoiserModel(path=str(folder)))
-
-
-def _build(name: str, bundle: Bundle) -> nn.Module:
-    """The plain network of a stage: what the losses put their own arithmetic around."""
-    return build_classifier(bundle).network if name == "classifier" else build_denoiser(bundle).network
+def _build(bundle: Bundle) -> Trained:
+    """The plain network of a model, and the constants that the losses put around it."""
+    if "schedule" not in bundle.recipe:
+        return Trained(build_classifier(bundle).network)
+    denoiser = build_denoiser(bundle)
+    num_steps = denoiser.num_steps if denoiser.parametrisation == "consistency" else None
+    constants = Diffusion(
+        denoiser.sigma_data, num_steps, denoiser.sigma_min, denoiser.sigma_max, denoiser.rho
+    )
+    return Trained(denoiser.network, constants)
 
 
 def _accuracy(classifier: nn.Module, x_BCHW: Tensor, label_B: Tensor) -> float:

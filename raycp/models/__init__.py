@@ -11,6 +11,7 @@ from raycp.models.classifier_directory import save_classifier
 from raycp.models.denoiser import Denoiser, Parametrisation
 from raycp.models.denoiser_directory import save_denoiser
 from raycp.models.diffusers_denoiser import build_denoiser, read_denoiser
+from raycp.models.read import read_model
 from raycp.models.residual_classifier import ResidualClassifier
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "check_models",
     "read_classifier",
     "read_denoiser",
+    "read_model",
     "save_classifier",
     "save_denoiser",
 ]

@@ -42,6 +42,7 @@ class Batches:
         key: (seed, number of the stage).
         rank, world_size: of this worker.
         device: where the batch is needed; it is drawn on the CPU, the same for every device.
+        flip: every other image, by chance, is reflected left to right.
     """
 
     def __init__(
@@ -54,12 +55,14 @@ class Batches:
         rank: int = 0,
         world_size: int = 1,
         device: torch.device | None = None,
+        flip: bool = False,
     ) -> None:
         self._device = device or torch.device("cpu")
         self._images = torch.from_numpy(np.array(images_MCHW)).float() / 255
         self._labels = torch.from_numpy(np.array(labels_M))
         self._batch_size = batch_size
         self._max_shift = max_shift
+        self._flip = flip
         self._key = key
         share = batch_size // world_size
         self._mine = slice(rank * share, (rank + 1) * share)
@@ -74,9 +77,13 @@ class Batches:
         noise_BCHW = torch.randn(B, *shape, generator=generator)
         uniform_B = torch.rand(B, generator=generator, dtype=torch.float64)
         normal_B = torch.randn(B, generator=generator, dtype=torch.float64)
+        mirrored_B = torch.rand(B, generator=generator) < 0.5
         mine = self._mine
+        x_BCHW = self._images[index_B[mine]]
+        if self._flip:
+            x_BCHW = torch.where(mirrored_B[mine][:, None, None, None], x_BCHW.flip(-1), x_BCHW)
         drawn = (
-            shifted(self._images[index_B[mine]], shift_B2[mine]),
+            shifted(x_BCHW, shift_B2[mine]) if self._max_shift else x_BCHW,
             self._labels[index_B[mine]],
             noise_BCHW[mine],
             uniform_B[mine],

@@ -69,7 +69,7 @@ class StageTraining:
             value = self._over_workers(loss.detach().clone()).item()
             if not math.isfinite(value):
                 raise TrainingError(
-                    f"the loss of stage {config.stage} is {value} at step {self.step}. Look for NaN in the "
+                    f"the loss of stage {config.name} is {value} at step {self.step}. Look for NaN in the "
                     "training images and in the models it starts from; otherwise lower learning_rate or clip_norm."
                 )
             loss.backward()  # type: ignore[no-untyped-call]

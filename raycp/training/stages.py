@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -23,47 +24,66 @@ from raycp.training.distances import Distance
 from raycp.training.losses import Model, distillation_loss, edm_loss, finetune_loss
 from raycp.training.networks import consistency_model, edm_model, features_of
 
-Networks = Mapping[str, nn.Module]
-"""Trained networks of earlier stages, by the stage's name."""
-
 
 @dataclass(frozen=True)
 class Diffusion:
-    """Constants that the denoiser and the consistency stages share.
+    """Constants of a denoiser or a consistency model, model units.
 
     Attributes:
-        sigma_data: standard deviation of the data, model units.
-        grid_N: times of the consistency model, ascending, float64, model units; None without that stage.
-        sigma_min: first time of the grid.
+        sigma_data: standard deviation of the data.
+        num_steps: times N of a consistency model's grid; None for a denoiser.
+        sigma_min, sigma_max, rho: of that grid.
     """
 
-    sigma_data: float
-    grid_N: Tensor | None
-    sigma_min: float
+    sigma_data: float = 0.5
+    num_steps: int | None = None
+    sigma_min: float = 0.002
+    sigma_max: float = 80.0
+    rho: float = 7.0
+
+    @cached_property
+    def grid_N(self) -> Tensor:
+        """The times of a consistency model, ascending, float64 [N]."""
+        assert self.num_steps is not None
+        return karras_grid(self.num_steps, self.sigma_min, self.sigma_max, self.rho)
 
     def snapped(self, sigma_B: Tensor) -> Tensor:
         """The grid time nearest to each noise level (the lower of two equally near), float64 [B]."""
-        assert self.grid_N is not None
         grid_N = self.grid_N.to(sigma_B.device)
         return grid_N[(sigma_B[:, None] - grid_N).abs().argmin(dim=1)]
 
 
-def diffusion_of(stages: Mapping[str, StageConfig]) -> Diffusion:
-    """The constants that a training's stages imply."""
-    denoiser, consistency = stages.get("denoiser"), stages.get("consistency")
-    sigma_data = denoiser.sigma_data if isinstance(denoiser, DenoiserStage) else 0.5
-    if not isinstance(consistency, ConsistencyStage):
-        return Diffusion(sigma_data, None, 0.002)
-    grid_N = karras_grid(consistency.num_steps, consistency.sigma_min, consistency.sigma_max, consistency.rho)
-    return Diffusion(sigma_data, grid_N, consistency.sigma_min)
+@dataclass(frozen=True)
+class Trained:
+    """A model that a stage may build on."""
+
+    network: nn.Module
+    diffusion: Diffusion | None = None
+    """None for a classifier."""
+
+
+Earlier = Mapping[str, Trained]
+"""Models of earlier stages and of other trainings, by name."""
+
+
+def diffusion_of(config: StageConfig, earlier: Earlier) -> Diffusion | None:
+    """The constants of the model that a stage trains; None for a classifier."""
+    if isinstance(config, ClassifierStage):
+        return None
+    if isinstance(config, DenoiserStage):
+        return Diffusion(config.sigma_data)
+    if isinstance(config, ConsistencyStage):
+        teacher = earlier[config.teacher].diffusion
+        assert teacher is not None
+        return Diffusion(teacher.sigma_data, config.num_steps, config.sigma_min, config.sigma_max, config.rho)
+    return earlier[config.start].diffusion
 
 
 def stage_loss(
     config: StageConfig,
     network: nn.Module,
     target: nn.Module | None,
-    earlier: Networks,
-    diffusion: Diffusion,
+    earlier: Earlier,
     batches: Batches,
 ) -> Callable[[int], Tensor]:
     """The loss of a stage: step -> [B]."""
@@ -86,12 +106,14 @@ def stage_loss(
             return edm_loss(denoise, 2 * batch.x_BCHW - 1, batch.noise_BCHW, sigma_B, config.sigma_data)
 
         return denoising
+    diffusion = diffusion_of(config, earlier)
+    assert diffusion is not None
     model = _consistency(network, diffusion)
-    distance = _distance(config.loss, earlier)
+    distance = _distance(config, earlier)
     if isinstance(config, ConsistencyStage):
-        assert target is not None and diffusion.grid_N is not None
+        assert target is not None
         cpu_grid_N = diffusion.grid_N
-        teacher = edm_model(earlier["denoiser"], diffusion.sigma_data)
+        teacher = edm_model(earlier[config.teacher].network, diffusion.sigma_data)
         following = _consistency(target, diffusion)
 
         def distilling(step: int) -> Tensor:
@@ -107,7 +129,10 @@ def stage_loss(
 
     def finetuning(step: int) -> Tensor:
         batch = batches(step)
-        sigma_B = levels.to(batch.uniform_B.device)[(batch.uniform_B * len(levels)).long()]
+        if config.continuous:
+            sigma_B = batch.uniform_B * levels.max()
+        else:
+            sigma_B = levels.to(batch.uniform_B.device)[(batch.uniform_B * len(levels)).long()]
         time_B = diffusion.snapped(sigma_B) if config.time == "snapped" else sigma_B
         return finetune_loss(model, distance, 2 * batch.x_BCHW - 1, batch.noise_BCHW, sigma_B, time_B)
 
@@ -132,8 +157,8 @@ def _consistency(network: nn.Module, diffusion: Diffusion) -> Model:
     return consistency_model(network, diffusion.sigma_data, diffusion.sigma_min)
 
 
-def _distance(name: str, earlier: Networks) -> Distance:
-    if name == "lpips":
-        classifier = earlier["classifier"]
+def _distance(config: ConsistencyStage | FinetuneStage, earlier: Earlier) -> Distance:
+    if config.loss == "lpips":
+        classifier = earlier[config.perceptual].network
         return distances.lpips_on(lambda x_BCHW: features_of(classifier, x_BCHW))
-    return {"l1": distances.l1, "l2": distances.l2}[name]
+    return {"l1": distances.l1, "l2": distances.l2}[config.loss]

@@ -27,20 +27,45 @@ def test_the_four_stages_fit_together() -> None:
 
 
 def test_stages_need_what_they_are_made_from_before_them() -> None:
-    assert "consistency needs the stage denoiser before it" in refused(CLASSIFIER, CONSISTENCY)
-    assert "consistency needs the stage denoiser before it" in refused(CLASSIFIER, CONSISTENCY, DENOISER)
-    assert "finetune needs the stage consistency before it" in refused(CLASSIFIER, DENOISER, FINETUNE)
+    words = "teacher of consistency is denoiser, which must be a stage before it or one of models, got ['classifier']"
+    assert words in refused(CLASSIFIER, CONSISTENCY)
+    assert words in refused(CLASSIFIER, CONSISTENCY, DENOISER)
+    assert "start of finetune is consistency, which must be a stage before it" in refused(
+        CLASSIFIER, DENOISER, FINETUNE
+    )
+    assert (
+        "start of finetune must be a consistency or finetune stage; denoiser is a denoiser stage"
+        in refused(CLASSIFIER, DENOISER, {**FINETUNE, "start": "denoiser"})
+    )
 
 
 def test_only_lpips_needs_the_classifier() -> None:
     l2 = {"loss": "l2"}
     assert len(train_config(DENOISER, CONSISTENCY | l2, FINETUNE | l2).stages) == 3
-    assert "consistency needs the stage classifier before it" in refused(DENOISER, CONSISTENCY)
-    assert "finetune needs the stage classifier before it" in refused(DENOISER, CONSISTENCY | l2, FINETUNE)
+    assert "perceptual of consistency is classifier, which must be a stage before it" in refused(
+        DENOISER, CONSISTENCY
+    )
+    assert "perceptual of finetune is classifier" in refused(DENOISER, CONSISTENCY | l2, FINETUNE)
 
 
-def test_a_stage_comes_once() -> None:
-    assert "stages must not repeat" in refused(CLASSIFIER, CLASSIFIER)
+def test_models_of_other_trainings_stand_in_for_stages() -> None:
+    models = {"teacher": {"path": "t"}, "judge": {"path": "j"}}
+    config = train_config(
+        {**CONSISTENCY, "teacher": "teacher", "perceptual": "judge"},
+        {**FINETUNE, "perceptual": "judge"},
+        models=models,
+    )
+    assert [stage.name for stage in config.stages] == ["consistency", "finetune"]
+    assert "got ['teacher', 'judge']" in refused(CONSISTENCY, models=models)
+
+
+def test_a_kind_may_be_trained_several_times_under_names() -> None:
+    tuned = [{**FINETUNE, "name": f"finetune-{loss}", "loss": loss} for loss in ("lpips", "l1", "l2")]
+    config = train_config(CLASSIFIER, DENOISER, CONSISTENCY, *tuned)
+    assert [stage.name for stage in config.stages[3:]] == ["finetune-lpips", "finetune-l1", "finetune-l2"]
+    assert "classifier must not repeat" in refused(CLASSIFIER, CLASSIFIER)
+    assert "denoiser must not repeat" in refused(DENOISER, models={"denoiser": {"path": "d"}})
+    assert "name" in refused({**CLASSIFIER, "name": "../up"})
 
 
 def test_workers_share_a_batch_evenly() -> None:

@@ -168,6 +168,17 @@ def make_training(steps: int = 12) -> StageTraining:
     return StageTraining(config, network, network, loss)
 
 
+def test_half_of_the_images_are_reflected_and_nothing_else_changes() -> None:
+    images, labels = images_and_labels()
+    plain, flipped = (Batches(images, labels, 64, 0, (3, 1), flip=flip)(7) for flip in (False, True))
+    mirrored = (flipped.x_BCHW == plain.x_BCHW.flip(-1)).all(dim=(1, 2, 3))
+    same = (flipped.x_BCHW == plain.x_BCHW).all(dim=(1, 2, 3))
+    assert (mirrored | same).all()
+    assert 16 <= mirrored.sum() <= 48  # false alarm below 1e-4
+    assert torch.equal(flipped.noise_BCHW, plain.noise_BCHW)
+    assert torch.equal(flipped.label_B, plain.label_B)
+
+
 def test_resumed_equals_uninterrupted_bit_for_bit() -> None:
     whole = make_training()
     losses = list(whole.run())

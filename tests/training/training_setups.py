@@ -14,7 +14,7 @@ from raycp.data import load_images
 from raycp.models import ResidualClassifier
 from raycp.training.batches import Batches
 from raycp.training.loop import StageTraining
-from raycp.training.stages import Diffusion, stage_loss
+from raycp.training.stages import stage_loss
 
 DIGITS = {"name": "digits", "split": "train"}
 
@@ -41,5 +41,5 @@ def classifier_training(
     batches = Batches(
         images.images, images.labels, config.batch_size, config.max_shift, (0, 0), rank, world_size
     )
-    loss = stage_loss(config, network, None, {}, Diffusion(0.5, None, 0.002), batches)
+    loss = stage_loss(config, network, None, {}, batches)
     return StageTraining(config, network, plain, loss), plain

@@ -1,0 +1,21 @@
+"""Reading a model directory whatever it holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from raycp.config.models import DenoiserModel, DirectoryClassifier
+from raycp.models.bundle import Bundle
+from raycp.models.classifier import read_classifier
+from raycp.models.diffusers_denoiser import read_denoiser
+
+
+def read_model(path: str) -> Bundle:
+    """The model in a directory that `raycp train` left, or one of the same form: a denoiser or a classifier.
+
+    Raises:
+        ModelError: files are missing or damaged.
+    """
+    if (Path(path).expanduser() / "unet").is_dir():
+        return read_denoiser(DenoiserModel(path=path))
+    return read_classifier(DirectoryClassifier(kind="directory", path=path))
