@@ -7,6 +7,7 @@ they stop and for whatever reason: see `raycp.statistics.sequential` and `raycp.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
@@ -38,7 +39,7 @@ _OPTIMISM = 0.05
 """The chance that an image turns out better than the optimistic guess at what N samples would certify."""
 
 
-class SequentialRule:
+class SequentialRule(ABC):
     """What the rules that look share: selection first, then one look after the other.
 
     Args:
@@ -55,17 +56,17 @@ class SequentialRule:
             Phase.ESTIMATION: self._looks
         }
 
+    @abstractmethod
     def stop(self, sigma: float, votes_J: Ints) -> tuple[int, str] | None:
         """The first look at which the image is decided, and why; None if it is not by the looks so far."""
-        raise NotImplementedError
 
+    @abstractmethod
     def row(self, label: int, sigma: float, selected: int, votes_J: Ints, reason: str) -> CertificateRow:
         """What the votes at the first looks certify; at least one look."""
-        raise NotImplementedError
 
+    @abstractmethod
     def distance(self, sigma: float, votes_J: Ints) -> int:
         """Samples until the image is decided if its share of votes stays what it is."""
-        raise NotImplementedError
 
     def wanted(self, label: int, tallies: Mapping[Phase, Tally]) -> Mapping[Phase, int]:
         """The selection, and the samples up to the next look."""

@@ -18,6 +18,19 @@ ModelName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
 """A stage's model, or one that was trained before (`models`)."""
 
 
+class Backbone(Frozen):
+    """LPIPS (Zhang et al. 2018) on a network trained on ImageNet, for colour images."""
+
+    net: Literal["vgg", "alex", "squeeze"]
+    weights: Location | None = None
+    """File of the network's weights, torchvision's names; null: the file that torchvision keeps in its cache."""
+    resize: int | None = Field(224, ge=1)
+    """Height and width to which images are resized first (224 in the paper); null: not at all."""
+
+
+Perceptual = ModelName | Backbone
+
+
 class _Stage(Frozen):
     name: ModelName
     """Of the model it leaves, RUN/models/NAME; by default the kind of stage."""
@@ -49,9 +62,21 @@ class _Stage(Frozen):
 
 
 class ClassifierStage(_Stage):
-    """A residual classifier on clean images."""
+    """A residual classifier: on clean images, on noisy ones, or on purified ones."""
 
     stage: Literal["classifier"]
+    start: ModelName | None = None
+    """The classifier to go on from; null: random weights of the shape below."""
+    noise_sigma: Annotated[Float, Field(ge=0)] = 0.0
+    """Gaussian noise it is trained on (Cohen et al. 2019), pixel units; 0: none."""
+    purifier: ModelName | None = None
+    """Purifies the noisy images before the classifier sees them; null: none."""
+    copies: int = Field(1, ge=1)
+    """Noisy copies of each image."""
+    consistency_weight: Annotated[Float, Field(ge=0)] = 0.0
+    """lambda of the consistency regularisation over the copies (Jeong & Shin 2020); 0: none."""
+    entropy_weight: Annotated[Float, Field(ge=0)] = 0.5
+    """eta of the consistency regularisation."""
     widths: tuple[int, ...] = Field((16, 32), min_length=1)
     """Channels of its stages."""
     blocks: int = Field(1, ge=1)
@@ -59,6 +84,22 @@ class ClassifierStage(_Stage):
     groups: int = Field(8, ge=1)
     """Groups of its normalisations."""
     label_smoothing: Annotated[Float, Field(ge=0, lt=1)] = 0.05
+    """Unused with consistency regularisation."""
+
+    @model_validator(mode="after")
+    def _noise_where_it_is_needed(self) -> ClassifierStage:
+        if self.noise_sigma == 0 and (
+            self.copies > 1 or self.purifier is not None or self.consistency_weight
+        ):
+            raise ValueError(
+                "noise_sigma must be above 0 where there is a purifier, several copies or consistency_weight."
+            )
+        if self.consistency_weight and (self.copies < 2 or self.purifier is not None):
+            raise ValueError(
+                "consistency_weight compares several noisy copies: copies must be at least 2 and purifier null, "
+                f"got copies {self.copies} and purifier {self.purifier}."
+            )
+        return self
 
 
 class DenoiserStage(_Stage):
@@ -78,11 +119,13 @@ class DenoiserStage(_Stage):
 
 
 class ConsistencyStage(_Stage):
-    """A consistency model (Song et al. 2023, Algorithm 2), which starts from the denoiser it is distilled from."""
+    """A consistency model (Song et al. 2023, Algorithm 2 or 3), which starts from the weights of a denoiser."""
 
     stage: Literal["consistency"]
     teacher: ModelName = "denoiser"
-    """The EDM denoiser."""
+    """The EDM denoiser that it starts from, and is distilled from."""
+    method: Literal["distillation", "training"] = "distillation"
+    """distillation: along the teacher's ODE; training: along the noise itself (Song et al. 2023, Algorithm 3)."""
     num_steps: int = Field(18, ge=2)
     """Times N of the grid."""
     sigma_min: Positive = 0.002
@@ -91,8 +134,8 @@ class ConsistencyStage(_Stage):
     """Largest time, [-1,1] units."""
     rho: Positive = 7.0
     loss: Distance = "lpips"
-    perceptual: ModelName = "classifier"
-    """The classifier whose features lpips compares."""
+    perceptual: Perceptual = "classifier"
+    """Whose features lpips compares: a classifier of the domain, by name, or an ImageNet backbone."""
     target_decay: Annotated[Float, Field(ge=0, lt=1)] = 0.95
     """Decay of the target network."""
 
@@ -110,8 +153,8 @@ class FinetuneStage(_Stage):
     time: Literal["snapped", "exact"] = "snapped"
     """The time the network is conditioned on; the noise always has the exact level."""
     loss: Distance = "lpips"
-    perceptual: ModelName = "classifier"
-    """The classifier whose features lpips compares."""
+    perceptual: Perceptual = "classifier"
+    """Whose features lpips compares: a classifier of the domain, by name, or an ImageNet backbone."""
 
 
 StageConfig = Annotated[
@@ -215,10 +258,21 @@ class TrainConfig(Frozen):
 
 def _needs(stage: StageConfig) -> dict[str, tuple[str, ...]]:
     """The keys that name models this stage uses, and the kinds of stage that make them."""
+    if isinstance(stage, ClassifierStage):
+        kinds = {"start": ("classifier",), "purifier": ("denoiser", "consistency", "finetune")}
+        return {key: kind for key, kind in kinds.items() if getattr(stage, key) is not None}
     if isinstance(stage, ConsistencyStage):
         needed: dict[str, tuple[str, ...]] = {"teacher": ("denoiser",)}
     elif isinstance(stage, FinetuneStage):
         needed = {"start": ("consistency", "finetune")}
     else:
         return {}
-    return needed | ({"perceptual": ("classifier",)} if stage.loss == "lpips" else {})
+    features = {"perceptual": ("classifier",)} if isinstance(stage.perceptual, str) else {}
+    return needed | (features if stage.loss == "lpips" else {})
+
+
+def backbone_of(stage: StageConfig) -> Backbone | None:
+    """The ImageNet backbone of a stage's loss, if it has one."""
+    if isinstance(stage, ConsistencyStage | FinetuneStage) and stage.loss == "lpips":
+        return stage.perceptual if isinstance(stage.perceptual, Backbone) else None
+    return None

@@ -13,12 +13,15 @@ from typing import Any
 import numpy as np
 
 from raycp.config import Engine, differences, resolved, without_locations
-from raycp.config.train import TrainConfig
+from raycp.config.train import TrainConfig, backbone_of
 from raycp.data import ImageSet, load_images, require_grid
 from raycp.distributed.cluster import connected
 from raycp.errors import ClusterError, RaycpError, RunMismatchError, StorageError, TrainingError
 from raycp.models import read_model
+from raycp.models.bundle import sha256_of
+from raycp.models.weights import read_tensors
 from raycp.runs import Storage
+from raycp.training.perceptual import lpips_distance
 
 CONFIG, MODELS, LOG = "train.json", "models", "log.jsonl"
 _WATCH_SECONDS = 0.5
@@ -49,6 +52,10 @@ def train_models(config: TrainConfig, out: str, report: Callable[[dict[str, Any]
         data["validation"] = held_out.sha256
     for name, model in config.models.items():
         data[f"models.{name}"] = read_model(model.path).sha256
+    backbones = _backbones(config)
+    for name, state in backbones.items():
+        if state is not None:
+            data[f"backbone.{name}"] = sha256_of({}, state)
     with storage.locked():
         _claim(storage, config, data)
         if all((folder / MODELS / stage.name).is_dir() for stage in config.stages):
@@ -66,14 +73,19 @@ def train_models(config: TrainConfig, out: str, report: Callable[[dict[str, Any]
 
         engine = Engine(address=config.engine.address, dashboard=True)
         with connected(engine), _watched(folder / LOG, watch):
-            _fit(config, folder, data, images, held_out)
+            _fit(config, folder, data, images, held_out, backbones)
         if errors:
             raise TrainingError(errors[0])
     return True
 
 
 def _fit(
-    config: TrainConfig, folder: Path, data: dict[str, str], images: ImageSet, held_out: ImageSet | None
+    config: TrainConfig,
+    folder: Path,
+    data: dict[str, str],
+    images: ImageSet,
+    held_out: ImageSet | None,
+    backbones: dict[str, dict[str, np.ndarray] | None],
 ) -> None:
     import ray
     from ray.train import CheckpointConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig
@@ -88,6 +100,7 @@ def _fit(
         "data": data,
         "images": ray.put(_arrays(images)),
         "held_out": None if held_out is None else ray.put(_arrays(held_out)),
+        "backbones": ray.put(backbones),
     }
     trainer = TorchTrainer(
         train_worker,
@@ -109,6 +122,24 @@ def _fit(
         trainer.fit()
     except ray.train.TrainingFailedError as err:
         raise _reason(err) from err
+
+
+def _backbones(config: TrainConfig) -> dict[str, dict[str, np.ndarray] | None]:
+    """The weights of the ImageNet backbones that stages name, checked; None where torchvision's cache has them."""
+    found: dict[str, dict[str, np.ndarray] | None] = {}
+    for position, stage in enumerate(config.stages):
+        backbone = backbone_of(stage)
+        if backbone is None:
+            continue
+        key, state = f"stages.{position}.perceptual.weights", None
+        if backbone.weights is not None:
+            tensors = read_tensors(backbone.weights, key=key)
+            state = {name: tensor for name, tensor in tensors.items() if name.startswith("features.")}
+        lpips_distance(backbone.net, state, backbone.resize, key)
+        found[stage.name] = (
+            None if state is None else {name: tensor.numpy() for name, tensor in state.items()}
+        )
+    return found
 
 
 def _claim(storage: Storage, config: TrainConfig, data: dict[str, str]) -> None:

@@ -22,6 +22,7 @@ from raycp.config.train import (
     FinetuneStage,
     StageConfig,
     TrainConfig,
+    backbone_of,
 )
 from raycp.distributed.train import LOG, MODELS
 from raycp.errors import TrainingError
@@ -37,6 +38,7 @@ from raycp.models import (
 from raycp.training.batches import Batches
 from raycp.training.loop import StageTraining
 from raycp.training.networks import inherit
+from raycp.training.perceptual import lpips_distance
 from raycp.training.stages import Diffusion, Trained, diffusion_of, purifier_of, stage_loss
 
 _LOG_SECONDS = 5.0
@@ -49,7 +51,7 @@ def train_worker(job: dict[str, Any]) -> None:
     Args:
         job: `config` (resolved TrainConfig), `out` (absolute path of the run), `data` (hashes, for the cards),
             `images` and `held_out`: object references of (images uint8 [M,C,H,W], labels [M], class names), the
-            latter None without validation.
+            latter None without validation; `backbones`: reference of the weights of ImageNet backbones by stage.
 
     A `TrainingError` goes into the log and not up: Ray Train would try again what fails the same way each time.
     """
@@ -64,8 +66,9 @@ def train_worker(job: dict[str, Any]) -> None:
     held_out = None if job["held_out"] is None else ray.get(job["held_out"])
     context = ray.train.get_context()
     worker = _Worker(
-        config, out, job["data"], training_set, held_out, context.get_world_rank(), context.get_world_size()
-    )
+        config, out, job["data"], training_set, held_out, context.get_world_rank(), context.get_world_size(),
+        ray.get(job["backbones"]),
+    )  # fmt: skip
     try:
         worker.run()
     except TrainingError as err:
@@ -82,6 +85,7 @@ class _Worker:
         held_out: Any,
         rank: int,
         world: int,
+        backbones: dict[str, dict[str, np.ndarray] | None],
     ) -> None:
         import ray.train.torch
 
@@ -92,6 +96,7 @@ class _Worker:
         self._held_out = held_out
         self._rank = rank
         self._world = world
+        self._backbones = backbones
         self._device = ray.train.torch.get_device()
         self._done: dict[str, Trained] = {}
         self._sha256: dict[str, str] = {}
@@ -133,8 +138,9 @@ class _Worker:
         batches = Batches(
             self._images, self._labels, stage.batch_size, stage.max_shift,
             (self._config.seed, number), self._rank, self._world, self._device, stage.flip,
+            stage.copies if isinstance(stage, ClassifierStage) else 1,
         )  # fmt: skip
-        loss = stage_loss(stage, network, target, self._done, batches)
+        loss = stage_loss(stage, network, target, self._done, batches, self._lpips(stage))
         decay = stage.target_decay if isinstance(stage, ConsistencyStage) else 0.0
         training = StageTraining(stage, network, plain, loss, target, decay, self._over_workers)
         self._restore(name, training)
@@ -163,6 +169,14 @@ class _Worker:
             self._save(name, stage, trained, folder, metrics)
         ray.train.report({"stage": name, "step": stage.steps})  # also a barrier: the model is on disk
 
+    def _lpips(self, stage: StageConfig) -> nn.Module | None:
+        backbone = backbone_of(stage)
+        if backbone is None:
+            return None
+        state = self._backbones[stage.name]
+        tensors = None if state is None else {name: torch.tensor(array) for name, array in state.items()}
+        return lpips_distance(backbone.net, tensors, backbone.resize).to(self._device)
+
     def _over_workers(self, value: Tensor) -> Tensor:
         if self._world > 1:
             torch.distributed.all_reduce(value)
@@ -171,6 +185,9 @@ class _Worker:
     def _make(self, stage: StageConfig) -> nn.Module:
         channels, height, _ = self._images.shape[1:]
         if isinstance(stage, ClassifierStage):
+            if stage.start is not None:
+                before: nn.Module = copy.deepcopy(self._done[stage.start].network)
+                return before.train().requires_grad_(True)
             return ResidualClassifier(
                 int(self._labels.max()) + 1, channels, stage.widths, stage.blocks, stage.groups
             )

@@ -19,16 +19,21 @@ class Batch:
     Attributes:
         x_BCHW: images, float32 in [0, 1].
         label_B: int64.
-        noise_BCHW: standard normal.
+        noises_mBCHW: standard normal, m draws for each image.
         uniform_B: float64 in [0, 1), for noise levels and grid steps.
         normal_B: float64, standard normal, for log-normal noise levels.
     """
 
     x_BCHW: Tensor
     label_B: Tensor
-    noise_BCHW: Tensor
+    noises_mBCHW: Tensor
     uniform_B: Tensor
     normal_B: Tensor
+
+    @property
+    def noise_BCHW(self) -> Tensor:
+        """The first draw of noise."""
+        return self.noises_mBCHW[0]
 
 
 class Batches:
@@ -43,6 +48,7 @@ class Batches:
         rank, world_size: of this worker.
         device: where the batch is needed; it is drawn on the CPU, the same for every device.
         flip: every other image, by chance, is reflected left to right.
+        copies: m, draws of noise for each image.
     """
 
     def __init__(
@@ -56,6 +62,7 @@ class Batches:
         world_size: int = 1,
         device: torch.device | None = None,
         flip: bool = False,
+        copies: int = 1,
     ) -> None:
         self._device = device or torch.device("cpu")
         self._images = torch.from_numpy(np.array(images_MCHW)).float() / 255
@@ -63,6 +70,7 @@ class Batches:
         self._batch_size = batch_size
         self._max_shift = max_shift
         self._flip = flip
+        self._copies = copies
         self._key = key
         share = batch_size // world_size
         self._mine = slice(rank * share, (rank + 1) * share)
@@ -74,7 +82,7 @@ class Batches:
         B, shape = self._batch_size, self._images.shape[1:]
         index_B = torch.randint(len(self._images), (B,), generator=generator)
         shift_B2 = torch.randint(-self._max_shift, self._max_shift + 1, (B, 2), generator=generator)
-        noise_BCHW = torch.randn(B, *shape, generator=generator)
+        noises_mBCHW = torch.randn(self._copies, B, *shape, generator=generator)
         uniform_B = torch.rand(B, generator=generator, dtype=torch.float64)
         normal_B = torch.randn(B, generator=generator, dtype=torch.float64)
         mirrored_B = torch.rand(B, generator=generator) < 0.5
@@ -85,7 +93,7 @@ class Batches:
         drawn = (
             shifted(x_BCHW, shift_B2[mine]) if self._max_shift else x_BCHW,
             self._labels[index_B[mine]],
-            noise_BCHW[mine],
+            noises_mBCHW[:, mine],
             uniform_B[mine],
             normal_B[mine],
         )

@@ -20,8 +20,9 @@ from raycp.config.train import (
 from raycp.maths import karras_grid
 from raycp.training import distances
 from raycp.training.batches import Batches
+from raycp.training.classifier_losses import consistency_regularised_loss, gaussian_loss
 from raycp.training.distances import Distance
-from raycp.training.losses import Model, distillation_loss, edm_loss, finetune_loss
+from raycp.training.losses import Model, consistency_training_loss, distillation_loss, edm_loss, finetune_loss
 from raycp.training.networks import consistency_model, edm_model, features_of
 
 
@@ -85,18 +86,11 @@ def stage_loss(
     target: nn.Module | None,
     earlier: Earlier,
     batches: Batches,
+    lpips: Distance | None = None,
 ) -> Callable[[int], Tensor]:
-    """The loss of a stage: step -> [B]."""
+    """The loss of a stage: step -> [B]; `lpips` is the distance of its ImageNet backbone, if it has one."""
     if isinstance(config, ClassifierStage):
-
-        def classify(step: int) -> Tensor:
-            batch = batches(step)
-            logits_BK = network(2 * batch.x_BCHW - 1)
-            return F.cross_entropy(
-                logits_BK, batch.label_B, label_smoothing=config.label_smoothing, reduction="none"
-            )
-
-        return classify
+        return _classifier_loss(config, network, earlier, batches)
     if isinstance(config, DenoiserStage):
         denoise = edm_model(network, config.sigma_data)
 
@@ -109,7 +103,7 @@ def stage_loss(
     diffusion = diffusion_of(config, earlier)
     assert diffusion is not None
     model = _consistency(network, diffusion)
-    distance = _distance(config, earlier)
+    distance = _distance(config, earlier, lpips)
     if isinstance(config, ConsistencyStage):
         assert target is not None
         cpu_grid_N = diffusion.grid_N
@@ -120,9 +114,12 @@ def stage_loss(
             batch = batches(step)
             grid_N = cpu_grid_N.to(batch.x_BCHW.device)
             step_B = (batch.uniform_B * (len(grid_N) - 1)).long()
-            return distillation_loss(
-                model, following, teacher, distance, 2 * batch.x_BCHW - 1, batch.noise_BCHW, grid_N, step_B
-            )
+            x_BCHW, noise_BCHW = 2 * batch.x_BCHW - 1, batch.noise_BCHW
+            if config.method == "training":
+                return consistency_training_loss(
+                    model, following, distance, x_BCHW, noise_BCHW, grid_N, step_B
+                )
+            return distillation_loss(model, following, teacher, distance, x_BCHW, noise_BCHW, grid_N, step_B)
 
         return distilling
     levels = 2 * torch.tensor(config.sigmas, dtype=torch.float64)
@@ -139,26 +136,80 @@ def stage_loss(
     return finetuning
 
 
-def purifier_of(
-    config: StageConfig, network: nn.Module, diffusion: Diffusion
+def _classifier_loss(
+    config: ClassifierStage, network: nn.Module, earlier: Earlier, batches: Batches
+) -> Callable[[int], Tensor]:
+    sigma, smoothing = config.noise_sigma, config.label_smoothing
+
+    def plain(step: int) -> Tensor:
+        batch = batches(step)
+        losses = [
+            gaussian_loss(network, batch.x_BCHW, batch.label_B, noise_BCHW, sigma, smoothing)
+            for noise_BCHW in batch.noises_mBCHW
+        ]
+        return torch.stack(losses).mean(dim=0)
+
+    def regularised(step: int) -> Tensor:
+        batch = batches(step)
+        weights = config.consistency_weight, config.entropy_weight
+        return consistency_regularised_loss(
+            network, batch.x_BCHW, batch.label_B, batch.noises_mBCHW, sigma, *weights
+        )
+
+    if config.consistency_weight:
+        return regularised
+    if config.purifier is None:
+        return plain
+    trained = earlier[config.purifier]
+    assert trained.diffusion is not None
+    purify = trained_purifier(trained.network, trained.diffusion)
+
+    def purified(step: int) -> Tensor:
+        batch = batches(step)
+        losses = []
+        for noise_BCHW in batch.noises_mBCHW:
+            with torch.no_grad():
+                x_BCHW = purify(2 * (batch.x_BCHW + sigma * noise_BCHW) - 1, 2 * sigma)
+            losses.append(
+                F.cross_entropy(network(x_BCHW), batch.label_B, label_smoothing=smoothing, reduction="none")
+            )
+        return torch.stack(losses).mean(dim=0)
+
+    return purified
+
+
+def trained_purifier(
+    network: nn.Module, diffusion: Diffusion, exact: bool = False
 ) -> Callable[[Tensor, float], Tensor]:
-    """How a trained network purifies images [B, C, H, W] at a noise level, both in model units."""
-    if isinstance(config, DenoiserStage):
+    """How a trained network purifies images [B, C, H, W] at a noise level, both in model units.
+
+    A consistency model is conditioned on the grid time nearest to the noise level, or on that level itself (`exact`).
+    """
+    if diffusion.num_steps is None:
         denoise = edm_model(network, diffusion.sigma_data)
         return lambda x, sigma: denoise(x, torch.tensor(sigma))
     model = _consistency(network, diffusion)
-    exact = isinstance(config, FinetuneStage) and config.time == "exact"
     return lambda x, sigma: model(
         x, torch.tensor(sigma) if exact else diffusion.snapped(torch.tensor([sigma]))[0]
     )
+
+
+def purifier_of(
+    config: StageConfig, network: nn.Module, diffusion: Diffusion
+) -> Callable[[Tensor, float], Tensor]:
+    """How the network of a stage purifies, see `trained_purifier`."""
+    return trained_purifier(network, diffusion, isinstance(config, FinetuneStage) and config.time == "exact")
 
 
 def _consistency(network: nn.Module, diffusion: Diffusion) -> Model:
     return consistency_model(network, diffusion.sigma_data, diffusion.sigma_min)
 
 
-def _distance(config: ConsistencyStage | FinetuneStage, earlier: Earlier) -> Distance:
+def _distance(config: ConsistencyStage | FinetuneStage, earlier: Earlier, lpips: Distance | None) -> Distance:
     if config.loss == "lpips":
+        if not isinstance(config.perceptual, str):
+            assert lpips is not None
+            return lpips
         classifier = earlier[config.perceptual].network
         return distances.lpips_on(lambda x_BCHW: features_of(classifier, x_BCHW))
     return {"l1": distances.l1, "l2": distances.l2}[config.loss]

@@ -81,6 +81,17 @@ def test_workers_share_a_batch_evenly() -> None:
         ({"stage": "gan", "steps": 1}, "got 'gan'"),
         ({**DENOISER, "log_std": 0}, "log_std must be greater than 0, got 0"),
         ({**CLASSIFIER, "ema_decay": 1}, "ema_decay must be less than 1"),
+        ({**CLASSIFIER, "copies": 2}, "noise_sigma must be above 0"),
+        ({**CLASSIFIER, "noise_sigma": 0.5, "consistency_weight": 5}, "copies must be at least 2"),
+        (
+            {**CLASSIFIER, "noise_sigma": 0.5, "purifier": "finetune"},
+            "purifier of classifier is finetune, which must",
+        ),
+        (
+            {**CLASSIFIER, "start": "classifier"},
+            "start of classifier is classifier, which must be a stage before it",
+        ),
+        ({**FINETUNE, "perceptual": {"net": "resnet"}}, "resnet"),
     ],
 )
 def test_values_outside_their_range_are_named(stage: dict[str, Any], words: str) -> None:

@@ -1,0 +1,114 @@
+"""Fine-tuning in several ways from one consistency model, on ImageNet backbones and on models of other trainings."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from raycp.config import parse_config
+from raycp.config.models import DenoiserModel
+from raycp.config.train import TrainConfig
+from raycp.distributed.train import train_models
+from raycp.errors import ModelError, RunMismatchError, TrainingError
+from raycp.models import read_denoiser
+
+COMMON = {"steps": 2, "batch_size": 4, "warmup_steps": 1}
+SIDE = 20
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Colour images, and a SqueezeNet with random weights."""
+    from torchvision.models import squeezenet1_1
+
+    folder = tmp_path_factory.mktemp("colour")
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (16, SIDE, SIDE, 3), dtype=np.uint8)
+    np.savez(folder / "images.npz", images=images, labels=rng.integers(0, 3, 16))
+    torch.manual_seed(0)
+    state = squeezenet1_1(weights=None).state_dict()
+    save_file({name: tensor.contiguous() for name, tensor in state.items()}, folder / "squeeze.safetensors")
+    return folder
+
+
+def training(folder: Path, stages: list[dict[str, Any]], **sections: Any) -> TrainConfig:
+    raw = {
+        "data": {"name": "npz", "path": str(folder / "images.npz")},
+        "stages": [COMMON | stage for stage in stages],
+        "engine": {"workers": 1},
+        **sections,
+    }
+    return parse_config(TrainConfig, raw)
+
+
+def lpips(folder: Path, file: str = "squeeze.safetensors", **options: Any) -> dict[str, Any]:
+    return {"net": "squeeze", "weights": str(folder / file), "resize": 32, **options}
+
+
+@pytest.mark.ray
+def test_one_consistency_model_is_tuned_in_several_ways(
+    ray_cluster: None, folder: Path, tmp_path: Path
+) -> None:
+    first = training(
+        folder,
+        [
+            {"stage": "denoiser", "block_out_channels": [8, 8], "norm_num_groups": 4},
+            {"stage": "consistency", "num_steps": 6, "sigma_max": 2.0, "loss": "l2"},
+            {"stage": "finetune", "name": "finetune-lpips", "perceptual": lpips(folder), "flip": True},
+            {"stage": "finetune", "name": "finetune-l1", "loss": "l1", "continuous": True},
+        ],
+    )
+    assert train_models(first, str(tmp_path / "first"), lambda _: None)
+    models = tmp_path / "first" / "models"
+    found = {name: read_denoiser(DenoiserModel(path=str(models / name))) for name in
+             ("consistency", "finetune-lpips", "finetune-l1")}  # fmt: skip
+    assert len({bundle.sha256 for bundle in found.values()}) == 3
+    assert all(bundle.recipe["schedule"]["num_steps"] == 6 for bundle in found.values())
+    card = json.loads((models / "finetune-lpips" / "card.json").read_text())
+    assert "backbone.finetune-lpips" in card["data"]
+    assert card["stage"]["perceptual"]["net"] == "squeeze"
+
+    # Another training goes on from the model, under its own name.
+    second = training(
+        folder,
+        [{"stage": "finetune", "start": "parent", "loss": "l2"}],
+        models={"parent": {"path": str(models / "consistency")}},
+    )
+    assert train_models(second, str(tmp_path / "second"), lambda _: None)
+    card = json.loads((tmp_path / "second" / "models" / "finetune" / "card.json").read_text())
+    assert card["parents"] == {"parent": found["consistency"].sha256}
+    # The directory may move, but another model is another training.
+    (models / "consistency").rename(tmp_path / "moved")
+    moved = second.model_copy(update={"models": {"parent": second.models["parent"].model_copy(
+        update={"path": str(tmp_path / "moved")})}})  # fmt: skip
+    assert not train_models(moved, str(tmp_path / "second"), lambda _: None)
+    other = second.model_copy(update={"models": {"parent": second.models["parent"].model_copy(
+        update={"path": str(models / "finetune-l1")})}})  # fmt: skip
+    with pytest.raises(RunMismatchError, match=r"data\.models\.parent"):
+        train_models(other, str(tmp_path / "second"), lambda _: None)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"file": "nowhere.safetensors"}, ModelError, r"stages\.0\.perceptual\.weights: there is no file"),
+        ({"net": "alex"}, TrainingError, r"stages\.0\.perceptual\.weights"),
+        ({"resize": 5}, TrainingError, r"resize must be at least 17 for the backbone squeeze, got 5"),
+    ],
+)
+def test_backbones_that_cannot_be_used_are_named_before_anything_starts(
+    folder: Path, tmp_path: Path, options: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    stage = {"stage": "finetune", "start": "parent", "perceptual": lpips(folder, **options)}
+    config = training(folder, [stage], models={"parent": {"path": str(folder)}}).model_copy(
+        update={"models": {}}
+    )
+    with pytest.raises(error, match=message):
+        train_models(config, str(tmp_path / "run"), print)
+    assert not (tmp_path / "run" / "train.json").exists()

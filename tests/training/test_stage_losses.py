@@ -1,0 +1,136 @@
+"""Which loss a stage's configuration stands for, on which images: against the losses written out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from training_setups import train_config
+
+from raycp.training.batches import Batches
+from raycp.training.classifier_losses import consistency_regularised_loss
+from raycp.training.stages import Diffusion, Trained, stage_loss
+
+SIGMA = 0.5
+COMMON = {"steps": 1, "batch_size": 8}
+
+
+class Zero(nn.Module):
+    """A U-Net that predicts nothing: its model is `c_skip x`."""
+
+    def forward(self, x_BCHW: Tensor, conditioning_B: Tensor, return_dict: bool) -> tuple[Tensor]:
+        return (torch.zeros_like(x_BCHW),)
+
+
+def batches_of(copies: int = 1) -> Batches:
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (20, 1, 8, 8), dtype=np.uint8)
+    return Batches(images, rng.integers(0, 3, 20), 8, 0, (1, 2), copies=copies)
+
+
+def classifier() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
+
+
+def loss_of(stage: dict[str, Any], network: nn.Module, batches: Batches, **earlier: Trained) -> Tensor:
+    models = {name: {"path": name} for name in earlier}
+    (config,) = train_config(COMMON | stage, models=models, engine={"workers": 1}).stages
+    return stage_loss(config, network, network, earlier, batches)(3)
+
+
+def cross_entropy(network: nn.Module, x_BCHW: Tensor, batch: Any) -> Tensor:
+    return F.cross_entropy(network(x_BCHW), batch.label_B, reduction="none", label_smoothing=0.05)
+
+
+def test_clean_images_without_noise() -> None:
+    network, batches = classifier(), batches_of()
+    expected = cross_entropy(network, 2 * batches(3).x_BCHW - 1, batches(3))
+    assert torch.equal(loss_of({"stage": "classifier"}, network, batches), expected)
+
+
+@pytest.mark.parametrize("copies", [1, 3])
+def test_noisy_images(copies: int) -> None:
+    network, batches = classifier(), batches_of(copies)
+    batch = batches(3)
+    assert batch.noises_mBCHW.shape == (copies, 8, 1, 8, 8)
+    each = [cross_entropy(network, 2 * (batch.x_BCHW + SIGMA * n) - 1, batch) for n in batch.noises_mBCHW]
+    loss = loss_of({"stage": "classifier", "noise_sigma": SIGMA, "copies": copies}, network, batches)
+    assert torch.allclose(loss, torch.stack(each).mean(dim=0), atol=1e-6)
+
+
+def test_the_first_copy_does_not_depend_on_their_number() -> None:
+    assert torch.equal(batches_of(1)(3).x_BCHW, batches_of(4)(3).x_BCHW)
+    assert torch.equal(batches_of(1)(3).noise_BCHW, batches_of(4)(3).noise_BCHW)
+
+
+def test_consistency_regularisation() -> None:
+    network, batches = classifier(), batches_of(2)
+    batch = batches(3)
+    stage = {
+        "stage": "classifier",
+        "noise_sigma": SIGMA,
+        "copies": 2,
+        "consistency_weight": 7,
+        "entropy_weight": 0.3,
+    }
+    expected = consistency_regularised_loss(
+        network, batch.x_BCHW, batch.label_B, batch.noises_mBCHW, SIGMA, lam=7, eta=0.3
+    )
+    assert torch.equal(loss_of(stage, network, batches), expected)
+
+
+@pytest.mark.parametrize(
+    ("diffusion", "scale"),
+    [
+        (Diffusion(0.5), 0.5**2 / (1.0**2 + 0.5**2)),  # a denoiser: c_skip at 2 sigma = 1
+        # a consistency model: c_skip at the grid time nearest to 1, which is 0.5 or 2 here
+        (Diffusion(0.5, 2, 0.5, 2.0), 0.5**2 / ((0.5 - 0.5) ** 2 + 0.5**2)),
+    ],
+)
+def test_purified_images(diffusion: Diffusion, scale: float) -> None:
+    network, batches = classifier(), batches_of()
+    batch = batches(3)
+    purified = scale * (2 * (batch.x_BCHW + SIGMA * batch.noise_BCHW) - 1)
+    stage = {"stage": "classifier", "noise_sigma": SIGMA, "purifier": "pure"}
+    loss = loss_of(stage, network, batches, pure=Trained(Zero(), diffusion))
+    assert torch.allclose(loss, cross_entropy(network, purified, batch), atol=1e-5)
+
+
+def test_noise_levels_of_fine_tuning() -> None:
+    """With a network of zeros the purified image is `c_skip x_noisy`, and its distance shows the noise level."""
+    batches, diffusion = batches_of(), Diffusion(0.5, 3, 0.4, 2.0)
+    batch = batches(3)
+    x = 2 * batch.x_BCHW - 1
+    for continuous in (False, True):
+        levels = 2 * torch.tensor([0.25, 1.0], dtype=torch.float64)
+        sigma_B = batch.uniform_B * 2.0 if continuous else levels[(batch.uniform_B * 2).long()]
+        time_B = diffusion.snapped(sigma_B)
+        c_skip_B = 0.25 / ((time_B - 0.4) ** 2 + 0.25)
+        noisy = x + sigma_B.float()[:, None, None, None] * batch.noise_BCHW
+        expected = (c_skip_B.float()[:, None, None, None] * noisy - x).abs().mean(dim=(1, 2, 3))
+        stage = {
+            "stage": "finetune",
+            "start": "cm",
+            "loss": "l1",
+            "sigmas": [0.25, 1.0],
+            "continuous": continuous,
+        }
+        loss = loss_of(stage, Zero(), batches, cm=Trained(Zero(), diffusion))
+        assert torch.allclose(loss, expected, atol=1e-5)
+
+
+def test_consistency_training_does_not_ask_its_teacher() -> None:
+    class Never(nn.Module):
+        def forward(self, *_: Any, **__: Any) -> None:
+            raise AssertionError("the teacher was asked")
+
+    stage = {"stage": "consistency", "teacher": "t", "loss": "l2", "num_steps": 4, "sigma_max": 2.0}
+    never = Trained(Never(), Diffusion(0.5))
+    assert loss_of({**stage, "method": "training"}, Zero(), batches_of(), t=never).shape == (8,)
+    with pytest.raises(AssertionError, match="the teacher was asked"):
+        loss_of(stage, Zero(), batches_of(), t=never)
