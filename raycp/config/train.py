@@ -52,6 +52,12 @@ class _Stage(Frozen):
     """Random shifts of the images, at most this many pixels each way."""
     flip: bool = False
     """Random reflections of the images, left to right."""
+    accumulate: int = Field(1, ge=1)
+    """Parts in which a worker goes through its share of a batch, to save memory; the gradient is that of the whole."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """bfloat16 runs the networks under autocast; weights and optimiser stay float32."""
+    channels_last: bool = False
+    """Memory format of the network."""
 
     @model_validator(mode="before")
     @classmethod
@@ -227,6 +233,11 @@ class TrainConfig(Frozen):
                 raise ValueError(
                     f"stages: the batch_size of {stage.name}, {stage.batch_size}, must be a multiple of "
                     f"engine.workers, {self.engine.workers}."
+                )
+            if stage.batch_size // self.engine.workers % stage.accumulate:
+                raise ValueError(
+                    f"stages: the share of a worker in the batch of {stage.name}, {stage.batch_size} / "
+                    f"{self.engine.workers}, must be a multiple of accumulate, {stage.accumulate}."
                 )
         self._check_levels()
         return self

@@ -130,6 +130,8 @@ class _Worker:
 
         torch.manual_seed(int(np.random.SeedSequence([self._config.seed, number]).generate_state(1)[0]))
         plain = self._make(stage)
+        if stage.channels_last:
+            plain.to(memory_format=torch.channels_last)
         target = None
         if isinstance(stage, ConsistencyStage):
             target = copy.deepcopy(plain).requires_grad_(False)
@@ -138,7 +140,7 @@ class _Worker:
         batches = Batches(
             self._images, self._labels, stage.batch_size, stage.max_shift,
             (self._config.seed, number), self._rank, self._world, self._device, stage.flip,
-            stage.copies if isinstance(stage, ClassifierStage) else 1,
+            stage.copies if isinstance(stage, ClassifierStage) else 1, stage.accumulate,
         )  # fmt: skip
         loss = stage_loss(stage, network, target, self._done, batches, self._lpips(stage))
         decay = stage.target_decay if isinstance(stage, ConsistencyStage) else 0.0

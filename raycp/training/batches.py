@@ -49,6 +49,7 @@ class Batches:
         device: where the batch is needed; it is drawn on the CPU, the same for every device.
         flip: every other image, by chance, is reflected left to right.
         copies: m, draws of noise for each image.
+        parts: into which the worker's share of a step is cut.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class Batches:
         device: torch.device | None = None,
         flip: bool = False,
         copies: int = 1,
+        parts: int = 1,
     ) -> None:
         self._device = device or torch.device("cpu")
         self._images = torch.from_numpy(np.array(images_MCHW)).float() / 255
@@ -73,10 +75,11 @@ class Batches:
         self._copies = copies
         self._key = key
         share = batch_size // world_size
-        self._mine = slice(rank * share, (rank + 1) * share)
+        assert share % parts == 0, (share, parts)
+        self._first, self._part = rank * share, share // parts
 
-    def __call__(self, step: int) -> Batch:
-        """The share of step `step`."""
+    def __call__(self, step: int, part: int = 0) -> Batch:
+        """A part of the share of step `step`."""
         word = np.random.SeedSequence([*self._key, step]).generate_state(1, np.uint64)[0]
         generator = torch.Generator().manual_seed(int(word >> np.uint64(1)))
         B, shape = self._batch_size, self._images.shape[1:]
@@ -86,7 +89,7 @@ class Batches:
         uniform_B = torch.rand(B, generator=generator, dtype=torch.float64)
         normal_B = torch.randn(B, generator=generator, dtype=torch.float64)
         mirrored_B = torch.rand(B, generator=generator) < 0.5
-        mine = self._mine
+        mine = slice(self._first + part * self._part, self._first + (part + 1) * self._part)
         x_BCHW = self._images[index_B[mine]]
         if self._flip:
             x_BCHW = torch.where(mirrored_B[mine][:, None, None, None], x_BCHW.flip(-1), x_BCHW)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from raycp.config.train import StageConfig
 from raycp.errors import TrainingError
@@ -23,7 +25,7 @@ class StageTraining:
         config: of the stage.
         network: what is trained, as the loss calls it (it may be wrapped for data parallelism).
         plain: the same network without a wrapper, whose weights are averaged and kept.
-        loss: of a step's share, [B]; called with the step.
+        loss: of a part of a step's share, [B]; called with the step and the part.
         target: a slowly following copy of the network, if the loss wants one.
         target_decay: of `target`.
         over_workers: mean of a scalar over all workers, so that all of them stop at a loss that is not finite.
@@ -34,7 +36,7 @@ class StageTraining:
         config: StageConfig,
         network: nn.Module,
         plain: nn.Module,
-        loss: Callable[[int], Tensor],
+        loss: Callable[[int, int], Tensor],
         target: nn.Module | None = None,
         target_decay: float = 0.0,
         over_workers: Callable[[Tensor], Tensor] = lambda value: value,
@@ -65,14 +67,12 @@ class StageTraining:
             for group in self._optimizer.param_groups:
                 group["lr"] = config.learning_rate * schedule(self.step, config.steps, config.warmup_steps)
             self._optimizer.zero_grad()
-            loss = self._loss(self.step).mean()
-            value = self._over_workers(loss.detach().clone()).item()
+            value = self._over_workers(self._accumulated_gradient()).item()
             if not math.isfinite(value):
                 raise TrainingError(
                     f"the loss of stage {config.name} is {value} at step {self.step}. Look for NaN in the "
                     "training images and in the models it starts from; otherwise lower learning_rate or clip_norm."
                 )
-            loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(self._network.parameters(), config.clip_norm)
             self._optimizer.step()
             # At the start the average forgets faster, so that it is not held back by the first weights.
@@ -81,6 +81,22 @@ class StageTraining:
                 self._follow(self._target, self._target_decay)
             self.step += 1
             yield value
+
+    def _accumulated_gradient(self) -> Tensor:
+        """Add up the gradients of all parts of this worker's share; returns the mean loss."""
+        parts = self._config.accumulate
+        device = next(self._plain.parameters()).device
+        total = torch.zeros((), device=device)
+        for part in range(parts):
+            # DistributedDataParallel averages over workers in the last backward pass alone.
+            network, last = self._network, part == parts - 1
+            apart = isinstance(network, DistributedDataParallel) and not last
+            with network.no_sync() if apart else nullcontext():  # type: ignore[operator]
+                with torch.autocast(device.type, torch.bfloat16, enabled=self._config.dtype == "bfloat16"):
+                    loss = self._loss(self.step, part).float().mean() / parts
+                loss.backward()  # type: ignore[no-untyped-call]
+            total += loss.detach()
+        return total
 
     def state(self) -> dict[str, Any]:
         """For a checkpoint: tensors and numbers only."""

@@ -87,15 +87,15 @@ def stage_loss(
     earlier: Earlier,
     batches: Batches,
     lpips: Distance | None = None,
-) -> Callable[[int], Tensor]:
-    """The loss of a stage: step -> [B]; `lpips` is the distance of its ImageNet backbone, if it has one."""
+) -> Callable[[int, int], Tensor]:
+    """The loss of a stage: (step, part of the share) -> [B]; `lpips` is the distance of its ImageNet backbone."""
     if isinstance(config, ClassifierStage):
         return _classifier_loss(config, network, earlier, batches)
     if isinstance(config, DenoiserStage):
         denoise = edm_model(network, config.sigma_data)
 
-        def denoising(step: int) -> Tensor:
-            batch = batches(step)
+        def denoising(step: int, part: int = 0) -> Tensor:
+            batch = batches(step, part)
             sigma_B = (config.log_mean + config.log_std * batch.normal_B).exp()
             return edm_loss(denoise, 2 * batch.x_BCHW - 1, batch.noise_BCHW, sigma_B, config.sigma_data)
 
@@ -110,8 +110,8 @@ def stage_loss(
         teacher = edm_model(earlier[config.teacher].network, diffusion.sigma_data)
         following = _consistency(target, diffusion)
 
-        def distilling(step: int) -> Tensor:
-            batch = batches(step)
+        def distilling(step: int, part: int = 0) -> Tensor:
+            batch = batches(step, part)
             grid_N = cpu_grid_N.to(batch.x_BCHW.device)
             step_B = (batch.uniform_B * (len(grid_N) - 1)).long()
             x_BCHW, noise_BCHW = 2 * batch.x_BCHW - 1, batch.noise_BCHW
@@ -124,8 +124,8 @@ def stage_loss(
         return distilling
     levels = 2 * torch.tensor(config.sigmas, dtype=torch.float64)
 
-    def finetuning(step: int) -> Tensor:
-        batch = batches(step)
+    def finetuning(step: int, part: int = 0) -> Tensor:
+        batch = batches(step, part)
         if config.continuous:
             sigma_B = batch.uniform_B * levels.max()
         else:
@@ -138,19 +138,19 @@ def stage_loss(
 
 def _classifier_loss(
     config: ClassifierStage, network: nn.Module, earlier: Earlier, batches: Batches
-) -> Callable[[int], Tensor]:
+) -> Callable[[int, int], Tensor]:
     sigma, smoothing = config.noise_sigma, config.label_smoothing
 
-    def plain(step: int) -> Tensor:
-        batch = batches(step)
+    def plain(step: int, part: int = 0) -> Tensor:
+        batch = batches(step, part)
         losses = [
             gaussian_loss(network, batch.x_BCHW, batch.label_B, noise_BCHW, sigma, smoothing)
             for noise_BCHW in batch.noises_mBCHW
         ]
         return torch.stack(losses).mean(dim=0)
 
-    def regularised(step: int) -> Tensor:
-        batch = batches(step)
+    def regularised(step: int, part: int = 0) -> Tensor:
+        batch = batches(step, part)
         weights = config.consistency_weight, config.entropy_weight
         return consistency_regularised_loss(
             network, batch.x_BCHW, batch.label_B, batch.noises_mBCHW, sigma, *weights
@@ -164,8 +164,8 @@ def _classifier_loss(
     assert trained.diffusion is not None
     purify = trained_purifier(trained.network, trained.diffusion)
 
-    def purified(step: int) -> Tensor:
-        batch = batches(step)
+    def purified(step: int, part: int = 0) -> Tensor:
+        batch = batches(step, part)
         losses = []
         for noise_BCHW in batch.noises_mBCHW:
             with torch.no_grad():

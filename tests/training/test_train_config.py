@@ -68,6 +68,14 @@ def test_a_kind_may_be_trained_several_times_under_names() -> None:
     assert "name" in refused({**CLASSIFIER, "name": "../up"})
 
 
+def test_parts_share_a_batch_evenly() -> None:
+    message = refused({**CLASSIFIER, "batch_size": 12, "accumulate": 4}, engine={"workers": 2})
+    assert (
+        "the share of a worker in the batch of classifier, 12 / 2, must be a multiple of accumulate, 4"
+        in message
+    )
+
+
 def test_workers_share_a_batch_evenly() -> None:
     message = refused({**CLASSIFIER, "batch_size": 10}, engine={"workers": 3})
     assert "batch_size of classifier, 10, must be a multiple of engine.workers, 3" in message

@@ -28,7 +28,7 @@ class OneWeight(nn.Module):
 def test_the_averages_follow_by_their_decays() -> None:
     config = classifier_stage(steps=3, ema_decay=0.15, warmup_steps=0)
     network, target = OneWeight(), OneWeight().requires_grad_(False)
-    training = StageTraining(config, network, network, lambda step: network.w.view(1), target, 0.75)
+    training = StageTraining(config, network, network, lambda step, part: network.w.view(1), target, 0.75)
     average = follower = 1.0
     for step, _ in enumerate(training.run()):
         w = network.w.item()
@@ -43,7 +43,7 @@ def test_the_averages_follow_by_their_decays() -> None:
 def test_long_gradients_are_shortened() -> None:
     config = classifier_stage(steps=1, clip_norm=0.5, warmup_steps=0)
     network = OneWeight()
-    training = StageTraining(config, network, network, lambda step: 1e6 * network.w.view(1))
+    training = StageTraining(config, network, network, lambda step, part: 1e6 * network.w.view(1))
     list(training.run())
     assert network.w.grad is not None
     assert float(network.w.grad) == pytest.approx(0.5, rel=1e-5)

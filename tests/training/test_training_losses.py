@@ -161,8 +161,8 @@ def make_training(steps: int = 12) -> StageTraining:
     batches = Batches(images, labels, 16, 1, key=(0, 0))
     config = ClassifierStage(stage="classifier", steps=steps, batch_size=16, learning_rate=0.05)
 
-    def loss(step: int) -> Tensor:
-        batch = batches(step)
+    def loss(step: int, part: int) -> Tensor:
+        batch = batches(step, part)
         return nn.functional.cross_entropy(network(batch.x_BCHW), batch.label_B, reduction="none")
 
     return StageTraining(config, network, network, loss)

@@ -23,11 +23,22 @@ def work(rank: int, folder: str) -> None:
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     store = dist.FileStore(f"{folder}/store", WORKERS)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=WORKERS)
-    config = classifier_stage(steps=STEPS, max_shift=1)
+    config = classifier_stage(steps=STEPS, max_shift=1, accumulate=2)
     training, plain = classifier_training(config, rank, WORKERS, DistributedDataParallel)
     losses = list(training.run())
     torch.save({"losses": losses, "weights": plain.state_dict()}, f"{folder}/{rank}.pt")
     dist.destroy_process_group()
+
+
+def test_parts_of_a_batch_make_the_same_step() -> None:
+    """In four parts or in one; in bfloat16 nearly."""
+    found = {}
+    for name, changes in {"whole": {}, "parts": {"accumulate": 4}, "half": {"dtype": "bfloat16"}}.items():
+        training, _ = classifier_training(classifier_stage(steps=STEPS, max_shift=1, **changes))
+        found[name] = torch.tensor(list(training.run()))
+    torch.testing.assert_close(found["parts"], found["whole"], rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(found["half"], found["whole"], rtol=0.1, atol=0.05)
+    assert not torch.equal(found["half"], found["whole"])
 
 
 def test_two_workers_take_the_steps_of_one(tmp_path: Path) -> None:

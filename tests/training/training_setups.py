@@ -39,7 +39,14 @@ def classifier_training(
     network = wrap(plain)
     images = load_images(DigitsData(**DIGITS))
     batches = Batches(
-        images.images, images.labels, config.batch_size, config.max_shift, (0, 0), rank, world_size
+        images.images,
+        images.labels,
+        config.batch_size,
+        config.max_shift,
+        (0, 0),
+        rank,
+        world_size,
+        parts=config.accumulate,
     )
     loss = stage_loss(config, network, None, {}, batches)
     return StageTraining(config, network, plain, loss), plain
