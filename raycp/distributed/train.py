@@ -16,6 +16,7 @@ from raycp.config import Engine, differences, resolved, without_locations
 from raycp.config.train import TrainConfig, backbone_of
 from raycp.data import ImageSet, load_images, require_grid
 from raycp.distributed.cluster import connected
+from raycp.distributed.training_run import CONFIG, LOG, MODELS
 from raycp.errors import ClusterError, RaycpError, RunMismatchError, StorageError, TrainingError
 from raycp.models import read_model
 from raycp.models.bundle import sha256_of
@@ -23,7 +24,6 @@ from raycp.models.weights import read_tensors
 from raycp.runs import Storage
 from raycp.training.perceptual import lpips_distance
 
-CONFIG, MODELS, LOG = "train.json", "models", "log.jsonl"
 _WATCH_SECONDS = 0.5
 
 

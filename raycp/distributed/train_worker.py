@@ -24,7 +24,7 @@ from raycp.config.train import (
     TrainConfig,
     backbone_of,
 )
-from raycp.distributed.train import LOG, MODELS
+from raycp.distributed.training_run import LOG, MODELS
 from raycp.errors import TrainingError
 from raycp.models import (
     Bundle,
