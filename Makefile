@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint types unit clean
+.PHONY: demo test lint types unit unit-plain unit-ray clean
 
 demo: $(STAMP)
 	$(BIN)/raycp demo
@@ -19,8 +19,15 @@ lint: $(STAMP)
 types: $(STAMP)
 	$(BIN)/mypy
 
+# Tests with a Ray cluster mostly wait for its processes; the others run beside them.
 unit: $(STAMP)
-	$(BIN)/python -m pytest
+	$(MAKE) --no-print-directory --output-sync=target --jobs=2 unit-plain unit-ray
+
+unit-plain: $(STAMP)
+	$(BIN)/python -m pytest -m "not ray"
+
+unit-ray: $(STAMP)
+	$(BIN)/python -m pytest -m ray -p no:cacheprovider
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

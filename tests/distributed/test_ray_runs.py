@@ -183,12 +183,15 @@ def test_nan_logits_are_an_error_that_names_image_and_block(ray_cluster: None, t
     with pytest.raises(WorkFailedError) as caught:
         run_job(prepare_job("certify", with_one_bad_image(nan=True)), str(tmp_path), Recorder())
     assert re.search(
-        rf"samples have NaN or infinite logits: image {BRIGHT}, sigma 0.1, selection samples 0 to \d+",
+        rf"samples have NaN or infinite logits: image {BRIGHT}, sigma 0.1, (selection|estimation) samples \d+ to \d+",
         str(caught.value),
     )
     rows = pq.read_table(tmp_path / "certificates.parquet").to_pylist()
     reasons = {row["image_index"]: row["stop_reason"] for row in rows}
-    assert reasons == {**dict.fromkeys(DARK, "complete"), BRIGHT: "undecided"}  # the other images were finished
+    assert reasons == {
+        **dict.fromkeys(DARK, "complete"),
+        BRIGHT: "undecided",
+    }  # the other images were finished
 
 
 def test_a_failing_network_is_tried_elsewhere_then_reported(ray_cluster: None, tmp_path: Path) -> None:
