@@ -6,10 +6,9 @@ blocks, so the order of calls, repeated results, and the way blocks are cut leav
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Collection, Sequence
-from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +16,7 @@ import numpy.typing as npt
 from raycp.certify.account import Account
 from raycp.certify.line import Line
 from raycp.certify.rules import Rule
-from raycp.certify.tally import Tally
+from raycp.certify.tally import Tally, cut_at
 from raycp.certify.units import Counted, Outcome, Task, Unit, invalid_logits
 from raycp.sampling.blocks import Block, Phase
 
@@ -31,8 +30,7 @@ class Planner:
         image_index_M: index of each image in its data set, for messages, int [M].
         rule: what an image needs and what follows from its counts.
         num_classes: K.
-        nearest_first: images nearest to a decision come first, for a run that may not get to its end; otherwise
-            those that were begun.
+        nearest_first: images nearest to a decision come first; otherwise those that were begun.
     """
 
     def __init__(
@@ -75,10 +73,7 @@ class Planner:
         return dict(self._set_aside)
 
     def remaining_samples(self) -> int:
-        """Samples still to come: what the rule expects of the open units, and the mean so far for each other one.
-
-        Under a fixed rule that skips nothing this is exact; one that skips needs at most as many.
-        """
+        """Samples still to come, as the rule expects; exact under a fixed rule that skips nothing."""
         mean = self._rule.largest_demand()
         if self._finished and self._rule.least_demand() < mean:
             mean = -(-self.account.used // len(self._finished))
@@ -187,7 +182,8 @@ class Planner:
             The blocks that are new and must be kept, and the units they decide.
 
         Blocks with invalid logits are not taken in: their units are set aside with a reason that names the image
-        and the block, because a sample that is dropped or counted as a vote would void the certificate.
+        and the block, because a sample that is dropped or counted as a vote would void the certificate. Of samples
+        drawn ahead that holds once the rule asks for them: whether they were drawn must leave no trace.
         """
         per_sample = seconds / task.num_samples
         new: list[Counted] = []
@@ -195,10 +191,10 @@ class Planner:
         for block, counts in zip(task.blocks, counts_RK, strict=True):
             assert counts.sum() == block.num_samples, (block, counts)
             unit = self._open.get((task.sigma, block.image))
-            if unit is not None and counts[-1]:
-                self._give_up(
-                    unit, invalid_logits(task.sigma, block, int(counts[-1]), self._image_index[block.image])
-                )
+            if unit is not None and unit.numerics == task.numerics and counts[-1]:
+                said = invalid_logits(task.sigma, block, int(counts[-1]), self._image_index[block.image])
+                unit.invalid.append((block.phase, block.first, said))
+                self._give_up_if_invalid(unit)
                 continue
             item = Counted(task.sigma, block, counts[:-1], task.numerics, per_sample * block.num_samples)
             if unit is None or unit.numerics != task.numerics:
@@ -231,6 +227,11 @@ class Planner:
         self._close(unit)
         del self._open[unit.sigma, unit.image]
         self._set_aside[unit.sigma, unit.image] = reason
+
+    def _give_up_if_invalid(self, unit: Unit) -> None:
+        for phase, first, said in unit.invalid:
+            if self._is_open(unit) and first < unit.wanted.get(phase, 0):
+                self._give_up(unit, said)
 
     def _close(self, unit: Unit) -> None:
         """Take an open unit out of the sums."""
@@ -381,12 +382,11 @@ class Planner:
         self.account.expected += remaining - unit.remaining
         unit.remaining = remaining
         self._enqueue(unit)
+        self._give_up_if_invalid(unit)
 
     def _push(self, unit: Unit, phase: Phase, first: int, stop: int, first_in_line: bool = False) -> None:
         """Add a range to what a unit hands out, cut where the rule looks."""
-        cuts = self._rule.cuts[phase]
-        edges = [first, *cuts[bisect_right(cuts, first) : bisect_left(cuts, stop)], stop]
-        ranges = [(phase, a, b) for a, b in pairwise(edges)]
+        ranges = [(phase, a, b) for a, b in cut_at(self._rule.cuts[phase], first, stop)]
         if first_in_line:
             unit.todo.extendleft(reversed(ranges))
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -93,3 +94,9 @@ class Tally:
         if reached < num_samples:
             gaps.append((reached, num_samples))
         return gaps
+
+
+def cut_at(cuts: Sequence[int], first: int, stop: int) -> list[tuple[int, int]]:
+    """The range [first, stop) in pieces, none of which reaches across a cut."""
+    edges = [first, *cuts[bisect_right(cuts, first) : bisect_left(cuts, stop)], stop]
+    return list(pairwise(edges))

@@ -68,6 +68,8 @@ class Unit:
     """Per phase, how many of them the rule asked for; the others are drawn ahead of a decision."""
     todo: deque[tuple[Phase, int, int]] = field(default_factory=deque)
     """Ranges (phase, first, stop) to hand out."""
+    invalid: list[tuple[Phase, int, str]] = field(default_factory=list)
+    """Blocks with invalid logits: phase, first sample, and what to say of them."""
     queued: bool = False
     remaining: int = 0
     """Samples until a decision, as the rule expects."""

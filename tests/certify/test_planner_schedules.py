@@ -10,11 +10,12 @@ from synthetic_votes import NUM_CLASSES, SIGMAS, Votes
 
 from raycp.certify.boundaries import boundary_tables, looks_of
 from raycp.certify.planner import Planner
-from raycp.certify.rules import FixedRule, PredictRule, Rule
+from raycp.certify.rules import FixedRule, PredictRule, Row, Rule
 from raycp.certify.sequential import AnytimeRule, DecideRule, EProcessRule
+from raycp.certify.tally import Tally
 from raycp.certify.units import Counted, Outcome, Task
 from raycp.config import CertifyProtocol, PredictProtocol, Sequential
-from raycp.sampling.blocks import Phase
+from raycp.sampling.blocks import Block, Phase
 
 CLASSES = ("a", "b", "c")
 RADII = (0.0, 0.25, 0.5)
@@ -240,3 +241,49 @@ def test_failed_units_stay_out_and_others_go_on(seed: int) -> None:
     # No block with an invalid sample reached the ledger.
     assert all(item.counts_K.sum() == item.block.num_samples for item in session.ledger)
     check_rows(session)
+
+
+def row_or_demand(votes: Votes, rule: Rule, sigma: float, image: int, sample: int) -> Row | None:
+    """The row of a unit whose estimation sample `sample` is invalid; None if the rule asks for that sample."""
+    tallies = {phase: Tally(NUM_CLASSES, rule.cuts[phase]) for phase in Phase}
+    label = int(votes.labels[image])
+    while (row := rule.decide(label, sigma, tallies)) is None:
+        for phase, wanted in rule.wanted(label, tallies).items():
+            if phase == Phase.ESTIMATION and wanted > sample:
+                return None
+            for first, stop in tallies[phase].missing(wanted):
+                counts = votes.block_counts("a", sigma, Block(image, phase, first, stop - first))
+                assert tallies[phase].add(first, stop - first, counts[:-1])
+    return row
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_an_invalid_sample_matters_exactly_where_the_rule_asks_for_it(seed: int) -> None:
+    """Whether it was drawn ahead of a decision, by chance or haste, leaves no trace."""
+    rng = np.random.default_rng(seed)
+    votes = Votes(5, ("a",), seed)
+    protocol = CertifyProtocol(
+        sigmas=SIGMAS, num_selection=5, num_estimation=200, alpha=0.05, rule="decide",
+        sequential=Sequential(first_look=20, growth=1.3, step=0.3),
+    )  # fmt: skip
+    slack = dict.fromkeys(SIGMAS, 0.0)
+    rule = DecideRule(protocol, boundary_tables(protocol, slack, RADII), RADII)
+    sample = int(rng.integers(20, 200))
+    for sigma in SIGMAS:
+        for image in range(5):
+            votes.poison(sigma, image, Phase.ESTIMATION, sample)
+    session = Session(votes, rule, rng, [])
+    for _ in range(60):
+        if rng.random() < 0.6:
+            session.request("a")
+        elif session.in_flight and rng.random() < 0.2:
+            session.planner.requeue(session.pop())
+        elif session.in_flight:
+            session.record(session.pop())
+    session.drain("a")
+    for sigma in SIGMAS:
+        for image in range(5):
+            expected = row_or_demand(votes, rule, sigma, image, sample)
+            assert ((sigma, image) in session.planner.set_aside) == (expected is None)
+            if expected is not None:
+                assert session.outcomes[sigma, image].row == expected
