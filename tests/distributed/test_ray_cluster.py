@@ -31,7 +31,7 @@ cluster.add_node(num_cpus=0, node_ip_address="127.0.0.11", object_store_memory=s
 ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
 first = cluster.add_node(num_cpus=1, node_ip_address="127.0.0.12", object_store_memory=store)
 second = third = None
-config = small_config(seconds_per_batch=0.02, engine={"task_seconds": 0.3, "replicas": 2})
+config = small_config(seconds_per_batch=0.08, engine={"task_seconds": 0.3, "replicas": 2})
 
 class Watch(Recorder):
     def progress(self, progress, accuracies):
