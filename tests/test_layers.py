@@ -15,11 +15,12 @@ PACKAGE = Path(__file__).resolve().parents[1] / "raycp"
 # Imports point down: a module may import its own layer and those that stand after it.
 LAYERS = (
     "cli", "bench", "verify", "distributed", "simulate", "runs", "certify", "sampling", "purifiers", "models",
-    "report", "training", "data", "maths", "statistics", "config", "errors",
+    "report", "training", "data", "maths", "statistics", "config", "storage", "errors",
 )  # fmt: skip
 # Packages beyond the standard library that these layers may import, anywhere in their code.
 THIRD_PARTY = {
     "errors": set(),
+    "storage": {"pyarrow"},
     "config": {"pydantic", "yaml"},
     "statistics": {"numpy", "scipy"},
     "maths": {"torch", "numpy"},

@@ -18,9 +18,9 @@ from raycp.distributed.dispatch import Dispatcher
 from raycp.distributed.job import Job
 from raycp.distributed.transport import Done, Event, Lost, Ready, Transport
 from raycp.errors import ClusterError
-from raycp.runs import Storage
 from raycp.runs.ledger import Ledger
 from raycp.sampling.blocks import Block, Phase
+from raycp.storage import Storage
 
 DEPTHS = (2, 8)
 """Tasks in flight per replica."""

@@ -22,7 +22,8 @@ from raycp.distributed.job import Job, prepare_job
 from raycp.distributed.progress import Progress
 from raycp.distributed.session import Results
 from raycp.errors import ClusterError
-from raycp.runs import Storage, open_run
+from raycp.runs import open_run
+from raycp.storage import Storage
 
 FULL = 50_000
 """Images of the full size."""

@@ -16,8 +16,8 @@ from raycp.distributed.cluster import connected
 from raycp.distributed.dispatch import Dispatcher
 from raycp.distributed.job import Job
 from raycp.distributed.progress import Progress
-from raycp.runs import Storage
 from raycp.runs.ledger import Ledger
+from raycp.storage import Storage
 
 _AGENTS = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")
 """Ray's daemons that have a title like its workers."""

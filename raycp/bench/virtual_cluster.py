@@ -17,8 +17,8 @@ from raycp.config import CertifyProtocol, Engine
 from raycp.distributed.dispatch import Dispatcher
 from raycp.distributed.simulation import SimulatedReplica, SimulatedTransport
 from raycp.distributed.transport import Event
-from raycp.runs import Storage
 from raycp.runs.ledger import Ledger
+from raycp.storage import Storage
 
 BATCH_SIZE = 256
 NUM_CLASSES = 10

@@ -18,9 +18,10 @@ from raycp.distributed.cluster import connected
 from raycp.distributed.dispatch import Dispatcher
 from raycp.distributed.job import Job
 from raycp.distributed.progress import UNLIMITED, Budget, Progress
-from raycp.runs import RunDirectory, Storage, open_run, recorded_manifest
+from raycp.runs import RunDirectory, open_run, recorded_manifest
 from raycp.runs.ledger import Ledger
 from raycp.runs.tables import result_table
+from raycp.storage import Storage
 
 
 class Observer(Protocol):

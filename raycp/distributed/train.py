@@ -21,7 +21,7 @@ from raycp.errors import ClusterError, RaycpError, RunMismatchError, StorageErro
 from raycp.models import read_model
 from raycp.models.bundle import sha256_of
 from raycp.models.weights import read_tensors
-from raycp.runs import Storage
+from raycp.storage import Storage
 from raycp.training.perceptual import lpips_distance
 
 _WATCH_SECONDS = 0.5

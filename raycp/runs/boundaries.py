@@ -10,8 +10,8 @@ import pyarrow as pa
 
 from raycp.certify.boundaries import BoundaryTable
 from raycp.errors import StorageError
-from raycp.runs.storage import Storage
 from raycp.runs.tables import DamagedTableError, from_parquet, to_parquet
+from raycp.storage import Storage
 
 BOUNDARIES = "boundaries.parquet"
 

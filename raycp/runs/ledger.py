@@ -20,9 +20,9 @@ import pyarrow.parquet as pq
 
 from raycp.certify.units import Counted
 from raycp.errors import LedgerError
-from raycp.runs.storage import Storage
 from raycp.runs.tables import DamagedTableError, from_parquet
 from raycp.sampling.blocks import Block, Phase
+from raycp.storage import Storage
 
 FOLDER = "counts"
 MOST_DENSE_CLASSES = 32

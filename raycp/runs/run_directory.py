@@ -19,9 +19,9 @@ from raycp.errors import RunMismatchError, StorageError
 from raycp.runs.boundaries import digest, write_boundaries
 from raycp.runs.ledger import Ledger
 from raycp.runs.manifest import manifest_differences
-from raycp.runs.storage import Storage
 from raycp.runs.tables import DamagedTableError, from_parquet, to_parquet
 from raycp.sampling.blocks import Phase
+from raycp.storage import Storage
 
 CONFIG = "config.json"
 EXAMPLES = "examples.npz"

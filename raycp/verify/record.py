@@ -11,7 +11,7 @@ from raycp.config import CertifyProtocol, RunConfig, differences, parse_config, 
 from raycp.config.base import with_overrides
 from raycp.errors import ConfigError, StorageError
 from raycp.runs.manifest import FORMAT, make_manifest
-from raycp.runs.storage import Storage
+from raycp.storage import Storage
 from raycp.verify.checks import Check
 
 CONFIG = "config.json"

@@ -9,8 +9,8 @@ import numpy as np
 
 from raycp.certify.units import Counted
 from raycp.runs.ledger import Ledger
-from raycp.runs.storage import Storage
 from raycp.sampling.blocks import Block, Phase
+from raycp.storage import Storage
 
 FINGERPRINT = "f" * 64
 IMAGE_INDEX = np.array([700, 3, 41])

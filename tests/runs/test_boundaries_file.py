@@ -12,7 +12,7 @@ from raycp.certify.boundaries import BoundaryTable, boundary_tables
 from raycp.config import CertifyProtocol, Sequential
 from raycp.errors import StorageError
 from raycp.runs.boundaries import BOUNDARIES, digest, read_boundaries, write_boundaries
-from raycp.runs.storage import Storage
+from raycp.storage import Storage
 
 SLACK = {0.25: 0.0, 1.0: 1e-6}
 

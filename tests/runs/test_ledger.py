@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from raycp.certify.units import Counted
 from raycp.errors import StorageError
 from raycp.runs.ledger import Ledger, disjoint, merge
-from raycp.runs.storage import Storage
 from raycp.sampling.blocks import Block, Phase
+from raycp.storage import Storage
 
 
 def partition(num_classes: int, rng: np.random.Generator, most: int = 40) -> list[Counted]:

@@ -14,8 +14,8 @@ from counted_blocks import FINGERPRINT, blocks_of, counted, ledger_of, sums
 from raycp.certify.units import Counted
 from raycp.errors import LedgerError
 from raycp.runs import ledger as ledger_module
-from raycp.runs.storage import Storage
 from raycp.sampling.blocks import Block, Phase
+from raycp.storage import Storage
 
 
 def test_different_counts_of_the_same_samples_are_refused(tmp_path: Path) -> None:

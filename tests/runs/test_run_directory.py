@@ -15,9 +15,10 @@ from run_configs import run_config
 from raycp.certify.rules import CertificateRow, PredictionRow
 from raycp.certify.units import Outcome
 from raycp.errors import RunMismatchError, StorageError
-from raycp.runs import RunDirectory, Storage, make_manifest, open_run, read_run, recorded_manifest
+from raycp.runs import RunDirectory, make_manifest, open_run, read_run, recorded_manifest
 from raycp.runs import manifest as manifest_module
 from raycp.runs.tables import CERTIFICATES, PREDICTIONS, result_table
+from raycp.storage import Storage
 
 IMAGE_INDEX, LABELS = np.array([40, 20, 60]), np.array([1, 2, 3])
 SIGMAS = [0.5, 0.25]

@@ -24,7 +24,8 @@ from raycp.distributed.progress import UNLIMITED, Budget
 from raycp.distributed.replica import Replica
 from raycp.distributed.session import Results
 from raycp.distributed.simulation import SimulatedReplica, SimulatedTransport
-from raycp.runs import Storage, make_manifest, open_run
+from raycp.runs import make_manifest, open_run
+from raycp.storage import Storage
 from raycp.verify import verify_run
 
 BATCH = 64

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from raycp.errors import RunMismatchError, StorageError
-from raycp.runs.storage import Storage
+from raycp.storage import Storage
 
 
 @pytest.fixture(params=["path", "file URI", "mock URI"])
@@ -158,7 +158,7 @@ def test_a_failing_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: i
 FILL = """
 import resource, signal, sys
 from raycp.errors import StorageError
-from raycp.runs.storage import Storage
+from raycp.storage import Storage
 
 if sys.argv[2] == "limit":
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -244,7 +244,7 @@ def test_an_object_store_that_refuses() -> None:
 
 HOLD = """
 import sys, time
-from raycp.runs.storage import Storage
+from raycp.storage import Storage
 with Storage(sys.argv[1]).locked():
     print("held", flush=True)
     time.sleep(60)
