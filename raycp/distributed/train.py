@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from raycp.config import Engine, differences, resolved, without_locations
-from raycp.config.train import TrainConfig, backbone_of
+from raycp.config.stages import backbone_of
+from raycp.config.train import TrainConfig
 from raycp.data import ImageSet, load_images, require_grid
 from raycp.distributed.cluster import connected
 from raycp.distributed.training_run import CONFIG, LOG, MODELS

@@ -15,15 +15,15 @@ import torch
 from torch import Tensor, nn
 
 from raycp.config import parse_config, resolved
-from raycp.config.train import (
+from raycp.config.stages import (
     ClassifierStage,
     ConsistencyStage,
     DenoiserStage,
     FinetuneStage,
     StageConfig,
-    TrainConfig,
     backbone_of,
 )
+from raycp.config.train import TrainConfig
 from raycp.distributed.training_run import LOG, MODELS
 from raycp.errors import TrainingError
 from raycp.models import (

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from raycp.config.train import StageConfig
+from raycp.config.stages import StageConfig
 from raycp.errors import TrainingError
 
 _OPTIMIZERS = {"adamw": torch.optim.AdamW, "radam": torch.optim.RAdam}

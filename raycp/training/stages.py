@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from raycp.config.train import (
+from raycp.config.stages import (
     ClassifierStage,
     ConsistencyStage,
     DenoiserStage,

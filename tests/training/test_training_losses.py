@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from raycp.config.train import ClassifierStage
+from raycp.config.stages import ClassifierStage
 from raycp.errors import TrainingError
 from raycp.maths import karras_grid
 from raycp.models import ResidualClassifier

@@ -9,7 +9,8 @@ from torch import nn
 
 from raycp.config import parse_config
 from raycp.config.data import DigitsData
-from raycp.config.train import ClassifierStage, TrainConfig
+from raycp.config.stages import ClassifierStage
+from raycp.config.train import TrainConfig
 from raycp.data import load_images
 from raycp.models import ResidualClassifier
 from raycp.training.batches import Batches

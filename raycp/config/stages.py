@@ -1,0 +1,189 @@
+"""The stages of `raycp train`: what each trains, from which models, and how."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from raycp.config.base import Float, Frozen, Location
+from raycp.config.certify import Sigma
+
+Positive = Annotated[Float, Field(gt=0)]
+Distance = Literal["lpips", "l1", "l2"]
+
+
+ModelName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
+"""A stage's model, or one that was trained before (`models`)."""
+
+
+class Backbone(Frozen):
+    """LPIPS (Zhang et al. 2018) on a network trained on ImageNet, for colour images."""
+
+    net: Literal["vgg", "alex", "squeeze"]
+    weights: Location | None = None
+    """File of the network's weights, torchvision's names; null: the file that torchvision keeps in its cache."""
+    resize: int | None = Field(224, ge=1)
+    """Height and width to which images are resized first (224 in the paper); null: not at all."""
+
+
+Perceptual = ModelName | Backbone
+
+
+class _Stage(Frozen):
+    name: ModelName
+    """Of the model it leaves, RUN/models/NAME; by default the kind of stage."""
+    steps: int = Field(ge=1)
+    """Optimiser steps."""
+    batch_size: int = Field(128, ge=1)
+    """Images per step, over all workers."""
+    optimizer: Literal["adamw", "radam"] = "adamw"
+    learning_rate: Positive = 2e-3
+    """Peak rate; warmed up linearly, then decayed to 0 by half a cosine."""
+    warmup_steps: int = Field(20, ge=0)
+    weight_decay: Annotated[Float, Field(ge=0)] = 0.0
+    """Decoupled from the gradient."""
+    ema_decay: Annotated[Float, Field(ge=0, lt=1)] = 0.99
+    """Decay of the average of the weights, which is what is kept."""
+    clip_norm: Positive = 1.0
+    """Largest norm of the gradient."""
+    max_shift: int = Field(0, ge=0)
+    """Random shifts of the images, at most this many pixels each way."""
+    flip: bool = False
+    """Random reflections of the images, left to right."""
+    accumulate: int = Field(1, ge=1)
+    """Parts in which a worker goes through its share of a batch, to save memory; the gradient is that of the whole."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """bfloat16 runs the networks under autocast; weights and optimiser stay float32."""
+    channels_last: bool = False
+    """Memory format of the network."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named_after_its_kind(cls, raw: Any) -> Any:
+        if isinstance(raw, dict) and raw.get("name") is None and "stage" in raw:
+            return {**raw, "name": raw["stage"]}
+        return raw
+
+
+class ClassifierStage(_Stage):
+    """A residual classifier: on clean images, on noisy ones, or on purified ones."""
+
+    stage: Literal["classifier"]
+    start: ModelName | None = None
+    """The classifier to go on from; null: random weights of the shape below."""
+    noise_sigma: Annotated[Float, Field(ge=0)] = 0.0
+    """Gaussian noise it is trained on (Cohen et al. 2019), pixel units; 0: none."""
+    purifier: ModelName | None = None
+    """Purifies the noisy images before the classifier sees them; null: none."""
+    copies: int = Field(1, ge=1)
+    """Noisy copies of each image."""
+    consistency_weight: Annotated[Float, Field(ge=0)] = 0.0
+    """lambda of the consistency regularisation over the copies (Jeong & Shin 2020); 0: none."""
+    entropy_weight: Annotated[Float, Field(ge=0)] = 0.5
+    """eta of the consistency regularisation."""
+    widths: tuple[int, ...] = Field((16, 32), min_length=1)
+    """Channels of its stages."""
+    blocks: int = Field(1, ge=1)
+    """Residual blocks per stage."""
+    groups: int = Field(8, ge=1)
+    """Groups of its normalisations."""
+    label_smoothing: Annotated[Float, Field(ge=0, lt=1)] = 0.05
+    """Unused with consistency regularisation."""
+
+    @model_validator(mode="after")
+    def _noise_where_it_is_needed(self) -> ClassifierStage:
+        if self.noise_sigma == 0 and (
+            self.copies > 1 or self.purifier is not None or self.consistency_weight
+        ):
+            raise ValueError(
+                "noise_sigma must be above 0 where there is a purifier, several copies or consistency_weight."
+            )
+        if self.consistency_weight and (self.copies < 2 or self.purifier is not None):
+            raise ValueError(
+                "consistency_weight compares several noisy copies: copies must be at least 2 and purifier null, "
+                f"got copies {self.copies} and purifier {self.purifier}."
+            )
+        return self
+
+
+class DenoiserStage(_Stage):
+    """An EDM denoiser (Karras et al. 2022), whose network the consistency model inherits."""
+
+    stage: Literal["denoiser"]
+    block_out_channels: tuple[int, ...] = Field((16, 32), min_length=1)
+    """Channels of the U-Net at each resolution."""
+    layers_per_block: int = Field(1, ge=1)
+    norm_num_groups: int = Field(8, ge=1)
+    sigma_data: Positive = 0.5
+    """Standard deviation of the data, [-1,1] units."""
+    log_mean: Float = -1.2
+    """P_mean: mean of ln sigma, [-1,1] units."""
+    log_std: Positive = 1.2
+    """P_std: standard deviation of ln sigma."""
+
+
+class ConsistencyStage(_Stage):
+    """A consistency model (Song et al. 2023, Algorithm 2 or 3), which starts from the weights of a denoiser."""
+
+    stage: Literal["consistency"]
+    teacher: ModelName = "denoiser"
+    """The EDM denoiser that it starts from, and is distilled from."""
+    method: Literal["distillation", "training"] = "distillation"
+    """distillation: along the teacher's ODE; training: along the noise itself (Song et al. 2023, Algorithm 3)."""
+    num_steps: int = Field(18, ge=2)
+    """Times N of the grid."""
+    sigma_min: Positive = 0.002
+    """Smallest time, [-1,1] units."""
+    sigma_max: Positive = 80.0
+    """Largest time, [-1,1] units."""
+    rho: Positive = 7.0
+    loss: Distance = "lpips"
+    perceptual: Perceptual = "classifier"
+    """Whose features lpips compares: a classifier of the domain, by name, or an ImageNet backbone."""
+    target_decay: Annotated[Float, Field(ge=0, lt=1)] = 0.95
+    """Decay of the target network."""
+
+
+class FinetuneStage(_Stage):
+    """Consistency fine-tuning (Li et al. 2024): the purified image shall look like the clean one."""
+
+    stage: Literal["finetune"]
+    start: ModelName = "consistency"
+    """The consistency model to fine-tune."""
+    sigmas: tuple[Sigma, ...] = Field((0.25, 0.5, 1.0), min_length=1)
+    """Noise levels, pixel units, drawn uniformly."""
+    continuous: bool = False
+    """Draw the noise level uniformly between 0 and the largest of `sigmas` instead, as in the paper's ablation."""
+    time: Literal["snapped", "exact"] = "snapped"
+    """The time the network is conditioned on; the noise always has the exact level."""
+    loss: Distance = "lpips"
+    perceptual: Perceptual = "classifier"
+    """Whose features lpips compares: a classifier of the domain, by name, or an ImageNet backbone."""
+
+
+StageConfig = Annotated[
+    ClassifierStage | DenoiserStage | ConsistencyStage | FinetuneStage, Field(discriminator="stage")
+]
+
+
+def needs(stage: StageConfig) -> dict[str, tuple[str, ...]]:
+    """The keys that name models this stage uses, and the kinds of stage that make them."""
+    if isinstance(stage, ClassifierStage):
+        kinds = {"start": ("classifier",), "purifier": ("denoiser", "consistency", "finetune")}
+        return {key: kind for key, kind in kinds.items() if getattr(stage, key) is not None}
+    if isinstance(stage, ConsistencyStage):
+        needed: dict[str, tuple[str, ...]] = {"teacher": ("denoiser",)}
+    elif isinstance(stage, FinetuneStage):
+        needed = {"start": ("consistency", "finetune")}
+    else:
+        return {}
+    features = {"perceptual": ("classifier",)} if isinstance(stage.perceptual, str) else {}
+    return needed | (features if stage.loss == "lpips" else {})
+
+
+def backbone_of(stage: StageConfig) -> Backbone | None:
+    """The ImageNet backbone of a stage's loss, if it has one."""
+    if isinstance(stage, ConsistencyStage | FinetuneStage) and stage.loss == "lpips":
+        return stage.perceptual if isinstance(stage.perceptual, Backbone) else None
+    return None
