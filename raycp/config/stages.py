@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -82,7 +82,7 @@ class ClassifierStage(_Stage):
     """lambda of the consistency regularisation over the copies (Jeong & Shin 2020); 0: none."""
     entropy_weight: Annotated[Float, Field(ge=0)] = 0.5
     """eta of the consistency regularisation."""
-    widths: tuple[int, ...] = Field((16, 32), min_length=1)
+    widths: tuple[Annotated[int, Field(ge=1)], ...] = Field((16, 32), min_length=1)
     """Channels of its stages."""
     blocks: int = Field(1, ge=1)
     """Residual blocks per stage."""
@@ -90,6 +90,12 @@ class ClassifierStage(_Stage):
     """Groups of its normalisations."""
     label_smoothing: Annotated[Float, Field(ge=0, lt=1)] = 0.05
     """Unused with consistency regularisation."""
+
+    @model_validator(mode="after")
+    def _groups_divide_widths(self) -> ClassifierStage:
+        if self.start is None and any(width % self.groups for width in self.widths):
+            raise ValueError(f"widths must be multiples of groups, {self.groups}, got {list(self.widths)}.")
+        return self
 
     @model_validator(mode="after")
     def _noise_where_it_is_needed(self) -> ClassifierStage:
@@ -107,28 +113,55 @@ class ClassifierStage(_Stage):
         return self
 
 
-class DenoiserStage(_Stage):
+_UNET = {"block_out_channels": (16, 32), "layers_per_block": 1, "norm_num_groups": 8, "sigma_data": 0.5}
+
+
+class _UNetStage(_Stage):
+    """A stage that makes a U-Net of random weights; null stands for the default, or for what a teacher has."""
+
+    block_out_channels: tuple[Annotated[int, Field(ge=1)], ...] | None = Field(None, min_length=1)
+    """Channels of the U-Net at each resolution; by default 16, 32."""
+    layers_per_block: int | None = Field(None, ge=1)
+    """By default 1."""
+    norm_num_groups: int | None = Field(None, ge=1)
+    """Groups of its normalisations; by default 8."""
+    sigma_data: Positive | None = None
+    """Standard deviation of the data, [-1,1] units; by default 0.5."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_shape(cls, raw: Any) -> Any:
+        teacher = cls.model_fields.get("teacher")
+        if isinstance(raw, dict) and (teacher is None or raw.get("teacher", teacher.default) is None):
+            return {**raw, **{key: value for key, value in _UNET.items() if raw.get(key) is None}}
+        return raw
+
+    @model_validator(mode="after")
+    def _groups_divide_channels(self) -> Self:
+        channels, groups = self.block_out_channels, self.norm_num_groups
+        if channels is not None and groups is not None and any(width % groups for width in channels):
+            raise ValueError(
+                f"block_out_channels must be multiples of norm_num_groups, {groups}, got {list(channels)}."
+            )
+        return self
+
+
+class DenoiserStage(_UNetStage):
     """An EDM denoiser (Karras et al. 2022), whose network the consistency model inherits."""
 
     stage: Literal["denoiser"]
-    block_out_channels: tuple[int, ...] = Field((16, 32), min_length=1)
-    """Channels of the U-Net at each resolution."""
-    layers_per_block: int = Field(1, ge=1)
-    norm_num_groups: int = Field(8, ge=1)
-    sigma_data: Positive = 0.5
-    """Standard deviation of the data, [-1,1] units."""
     log_mean: Float = -1.2
     """P_mean: mean of ln sigma, [-1,1] units."""
     log_std: Positive = 1.2
     """P_std: standard deviation of ln sigma."""
 
 
-class ConsistencyStage(_Stage):
-    """A consistency model (Song et al. 2023, Algorithm 2 or 3), which starts from the weights of a denoiser."""
+class ConsistencyStage(_UNetStage):
+    """A consistency model (Song et al. 2023, Algorithm 2 or 3); the shape of its network is that of its teacher."""
 
     stage: Literal["consistency"]
-    teacher: ModelName = "denoiser"
-    """The EDM denoiser that it starts from, and is distilled from."""
+    teacher: ModelName | None = "denoiser"
+    """The EDM denoiser that it starts from, and is distilled from; null, for method training: random weights."""
     method: Literal["distillation", "training"] = "distillation"
     """distillation: along the teacher's ODE; training: along the noise itself (Song et al. 2023, Algorithm 3)."""
     num_steps: int = Field(18, ge=2)
@@ -143,6 +176,26 @@ class ConsistencyStage(_Stage):
     """Whose features lpips compares: a classifier of the domain, by name, or an ImageNet backbone."""
     target_decay: Annotated[Float, Field(ge=0, lt=1)] = 0.95
     """Decay of the target network."""
+
+    @model_validator(mode="after")
+    def _from_a_teacher_or_from_nothing(self) -> ConsistencyStage:
+        if self.sigma_min >= self.sigma_max:
+            raise ValueError(
+                f"sigma_min must be below sigma_max, got {self.sigma_min:g} and {self.sigma_max:g}."
+            )
+        if self.teacher is None:
+            if self.method == "distillation":
+                raise ValueError(
+                    "teacher must name a denoiser for method distillation; only training does without."
+                )
+            return self
+        given = [key for key in _UNET if getattr(self, key) is not None]
+        if given:
+            raise ValueError(
+                f"{given[0]} must be left out where there is a teacher, {self.teacher}, whose network is inherited; "
+                f"got {getattr(self, given[0])}. For a network of its own: method training and teacher null."
+            )
+        return self
 
 
 class FinetuneStage(_Stage):
@@ -173,7 +226,7 @@ def needs(stage: StageConfig) -> dict[str, tuple[str, ...]]:
         kinds = {"start": ("classifier",), "purifier": ("denoiser", "consistency", "finetune")}
         return {key: kind for key, kind in kinds.items() if getattr(stage, key) is not None}
     if isinstance(stage, ConsistencyStage):
-        needed: dict[str, tuple[str, ...]] = {"teacher": ("denoiser",)}
+        needed: dict[str, tuple[str, ...]] = {} if stage.teacher is None else {"teacher": ("denoiser",)}
     elif isinstance(stage, FinetuneStage):
         needed = {"start": ("consistency", "finetune")}
     else:

@@ -93,10 +93,6 @@ class TrainConfig(Frozen):
             asked = self.validation_sigmas if self.validation else ()
             if isinstance(stage, ConsistencyStage):
                 roots[stage.name] = stage
-                if stage.sigma_min >= stage.sigma_max:
-                    raise ValueError(
-                        f"stages: sigma_min must be below sigma_max, got {stage.sigma_min:g} and {stage.sigma_max:g}."
-                    )
             elif isinstance(stage, FinetuneStage) and stage.start in roots:
                 roots[stage.name] = roots[stage.start]
                 asked = (*asked, *stage.sigmas)

@@ -196,7 +196,7 @@ class _Worker:
         if isinstance(stage, FinetuneStage):
             start: nn.Module = copy.deepcopy(self._done[stage.start].network)
             return start.train().requires_grad_(True)
-        if isinstance(stage, DenoiserStage):
+        if isinstance(stage, DenoiserStage) or stage.teacher is None:
             fresh: nn.Module = _make_unet(stage, channels, height)
             return fresh
         diffusion = diffusion_of(stage, self._done)

@@ -72,11 +72,16 @@ def diffusion_of(config: StageConfig, earlier: Earlier) -> Diffusion | None:
     if isinstance(config, ClassifierStage):
         return None
     if isinstance(config, DenoiserStage):
+        assert config.sigma_data is not None
         return Diffusion(config.sigma_data)
     if isinstance(config, ConsistencyStage):
-        teacher = earlier[config.teacher].diffusion
-        assert teacher is not None
-        return Diffusion(teacher.sigma_data, config.num_steps, config.sigma_min, config.sigma_max, config.rho)
+        sigma_data = config.sigma_data
+        if config.teacher is not None:
+            teacher = earlier[config.teacher].diffusion
+            assert teacher is not None
+            sigma_data = teacher.sigma_data
+        assert sigma_data is not None
+        return Diffusion(sigma_data, config.num_steps, config.sigma_min, config.sigma_max, config.rho)
     return earlier[config.start].diffusion
 
 
@@ -91,37 +96,22 @@ def stage_loss(
     """The loss of a stage: (step, part of the share) -> [B]; `lpips` is the distance of its ImageNet backbone."""
     if isinstance(config, ClassifierStage):
         return _classifier_loss(config, network, earlier, batches)
-    if isinstance(config, DenoiserStage):
-        denoise = edm_model(network, config.sigma_data)
-
-        def denoising(step: int, part: int = 0) -> Tensor:
-            batch = batches(step, part)
-            sigma_B = (config.log_mean + config.log_std * batch.normal_B).exp()
-            return edm_loss(denoise, 2 * batch.x_BCHW - 1, batch.noise_BCHW, sigma_B, config.sigma_data)
-
-        return denoising
     diffusion = diffusion_of(config, earlier)
     assert diffusion is not None
+    if isinstance(config, DenoiserStage):
+        return _denoising_loss(
+            config, edm_model(network, diffusion.sigma_data), diffusion.sigma_data, batches
+        )
     model = _consistency(network, diffusion)
     distance = _distance(config, earlier, lpips)
     if isinstance(config, ConsistencyStage):
         assert target is not None
-        cpu_grid_N = diffusion.grid_N
-        teacher = edm_model(earlier[config.teacher].network, diffusion.sigma_data)
+        teacher = None
+        if config.method == "distillation":
+            assert config.teacher is not None
+            teacher = edm_model(earlier[config.teacher].network, diffusion.sigma_data)
         following = _consistency(target, diffusion)
-
-        def distilling(step: int, part: int = 0) -> Tensor:
-            batch = batches(step, part)
-            grid_N = cpu_grid_N.to(batch.x_BCHW.device)
-            step_B = (batch.uniform_B * (len(grid_N) - 1)).long()
-            x_BCHW, noise_BCHW = 2 * batch.x_BCHW - 1, batch.noise_BCHW
-            if config.method == "training":
-                return consistency_training_loss(
-                    model, following, distance, x_BCHW, noise_BCHW, grid_N, step_B
-                )
-            return distillation_loss(model, following, teacher, distance, x_BCHW, noise_BCHW, grid_N, step_B)
-
-        return distilling
+        return _consistency_loss(model, following, teacher, distance, diffusion.grid_N, batches)
     levels = 2 * torch.tensor(config.sigmas, dtype=torch.float64)
 
     def finetuning(step: int, part: int = 0) -> Tensor:
@@ -134,6 +124,37 @@ def stage_loss(
         return finetune_loss(model, distance, 2 * batch.x_BCHW - 1, batch.noise_BCHW, sigma_B, time_B)
 
     return finetuning
+
+
+def _denoising_loss(
+    config: DenoiserStage, denoise: Model, sigma_data: float, batches: Batches
+) -> Callable[[int, int], Tensor]:
+    def denoising(step: int, part: int = 0) -> Tensor:
+        batch = batches(step, part)
+        sigma_B = (config.log_mean + config.log_std * batch.normal_B).exp()
+        return edm_loss(denoise, 2 * batch.x_BCHW - 1, batch.noise_BCHW, sigma_B, sigma_data)
+
+    return denoising
+
+
+def _consistency_loss(
+    model: Model,
+    following: Model,
+    teacher: Model | None,
+    distance: Distance,
+    cpu_grid_N: Tensor,
+    batches: Batches,
+) -> Callable[[int, int], Tensor]:
+    def consistent(step: int, part: int = 0) -> Tensor:
+        batch = batches(step, part)
+        grid_N = cpu_grid_N.to(batch.x_BCHW.device)
+        step_B = (batch.uniform_B * (len(grid_N) - 1)).long()
+        drawn = 2 * batch.x_BCHW - 1, batch.noise_BCHW, grid_N, step_B
+        if teacher is None:
+            return consistency_training_loss(model, following, distance, *drawn)
+        return distillation_loss(model, following, teacher, distance, *drawn)
+
+    return consistent
 
 
 def _classifier_loss(

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from training_setups import train_config
 
+from raycp.maths import karras_grid
 from raycp.training.batches import Batches
 from raycp.training.classifier_losses import consistency_regularised_loss
 from raycp.training.stages import Diffusion, Trained, stage_loss
@@ -134,3 +135,20 @@ def test_consistency_training_does_not_ask_its_teacher() -> None:
     assert loss_of({**stage, "method": "training"}, Zero(), batches_of(), t=never).shape == (8,)
     with pytest.raises(AssertionError, match="the teacher was asked"):
         loss_of(stage, Zero(), batches_of(), t=never)
+
+
+def test_consistency_training_goes_without_a_teacher() -> None:
+    """A U-Net of zeros makes the model `c_skip x`, with the `sigma_data` that the stage names."""
+    batches, sd = batches_of(), 0.7
+    stage = {"stage": "consistency", "teacher": None, "method": "training", "sigma_data": sd}
+    loss = loss_of({**stage, "loss": "l2", "num_steps": 4, "sigma_max": 2.0}, Zero(), batches)
+    batch, grid_N = batches(3), karras_grid(4, 0.002, 2.0, 7.0)
+    step_B = (batch.uniform_B * 3).long()
+    x_BCHW = 2 * batch.x_BCHW - 1
+    later, earlier = (
+        (sd**2 / ((t_B - 0.002) ** 2 + sd**2)).float().view(-1, 1, 1, 1)
+        * (x_BCHW + t_B.float().view(-1, 1, 1, 1) * batch.noise_BCHW)
+        for t_B in (grid_N[step_B + 1], grid_N[step_B])
+    )
+    assert torch.allclose(loss, (later - earlier).square().mean(dim=(1, 2, 3)), atol=1e-6)
+    assert loss.max() > 1e-3

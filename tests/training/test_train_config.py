@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from training_setups import train_config
 
+from raycp.config import resolved
+from raycp.config.stages import ConsistencyStage
 from raycp.errors import ConfigError
 
 CLASSIFIER = {"stage": "classifier", "steps": 1}
@@ -59,6 +61,38 @@ def test_models_of_other_trainings_stand_in_for_stages() -> None:
     assert "got ['teacher', 'judge']" in refused(CONSISTENCY, models=models)
 
 
+def test_consistency_training_without_a_teacher_has_a_shape_of_its_own() -> None:
+    alone = {**CONSISTENCY, "teacher": None, "method": "training", "loss": "l2"}
+    (default,) = train_config(alone).stages
+    assert isinstance(default, ConsistencyStage) and default.teacher is None
+    assert (default.block_out_channels, default.layers_per_block, default.norm_num_groups, default.sigma_data) == (
+        (16, 32), 1, 8, 0.5,
+    )  # fmt: skip
+    config = train_config({**alone, "block_out_channels": [12, 24], "norm_num_groups": 4, "sigma_data": 0.7})
+    assert train_config(*resolved(config)["stages"]) == config
+    (own,) = config.stages
+    assert isinstance(own, ConsistencyStage) and own.block_out_channels == (12, 24) and own.sigma_data == 0.7
+
+
+def test_distillation_needs_a_teacher() -> None:
+    assert "stages.0.teacher must name a denoiser for method distillation" in refused(
+        {**CONSISTENCY, "teacher": None, "loss": "l2"}
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    # the defaults too: whoever writes them expects them to be used
+    [("block_out_channels", [16, 32]), ("layers_per_block", 1), ("norm_num_groups", 4), ("sigma_data", 0.5)],
+)
+@pytest.mark.parametrize("method", ["distillation", "training"])
+def test_the_shape_is_inherited_where_there_is_a_teacher(key: str, value: Any, method: str) -> None:
+    message = refused(DENOISER, {**CONSISTENCY, "loss": "l2", "method": method, key: value})
+    assert f"stages.1.{key} must be left out where there is a teacher, denoiser," in message
+    resolved_again = resolved(train_config(DENOISER, {**CONSISTENCY, "loss": "l2", "method": method}))
+    assert train_config(*resolved_again["stages"]).stages[1].stage == "consistency"
+
+
 def test_a_kind_may_be_trained_several_times_under_names() -> None:
     tuned = [{**FINETUNE, "name": f"finetune-{loss}", "loss": loss} for loss in ("lpips", "l1", "l2")]
     config = train_config(CLASSIFIER, DENOISER, CONSISTENCY, *tuned)
@@ -88,6 +122,15 @@ def test_workers_share_a_batch_evenly() -> None:
         ({**CLASSIFIER, "learning_rte": 1}, "did you mean stages.0.learning_rate?"),
         ({"stage": "gan", "steps": 1}, "got 'gan'"),
         ({**DENOISER, "log_std": 0}, "log_std must be greater than 0, got 0"),
+        (
+            {**DENOISER, "block_out_channels": [16, 20]},
+            "stages.0.block_out_channels must be multiples of norm_num_groups, 8, got [16, 20]",
+        ),
+        ({**CLASSIFIER, "widths": [8, 12]}, "stages.0.widths must be multiples of groups, 8, got [8, 12]"),
+        (
+            {**CONSISTENCY, "sigma_min": 3, "sigma_max": 2},
+            "stages.0.sigma_min must be below sigma_max, got 3 and 2",
+        ),
         ({**CLASSIFIER, "ema_decay": 1}, "ema_decay must be less than 1"),
         ({**CLASSIFIER, "copies": 2}, "noise_sigma must be above 0"),
         ({**CLASSIFIER, "noise_sigma": 0.5, "consistency_weight": 5}, "copies must be at least 2"),
