@@ -61,7 +61,26 @@ class EncodedImage:
     content: bytes | Path
 
 
-def decode_images(encoded: Iterable[EncodedImage], num_images: int, config: EncodedData) -> NDArray[np.uint8]:
+@dataclass(frozen=True)
+class Model:
+    """The image that all others must be like.
+
+    Attributes:
+        name: what messages call it.
+        shape: (C, H, W) once decoded.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+
+
+def decode_images(
+    encoded: Iterable[EncodedImage],
+    num_images: int,
+    config: EncodedData,
+    model: Model | None = None,
+    threads: int | None = None,
+) -> NDArray[np.uint8]:
     """Decode, convert, resize and crop; the same for every number of threads.
 
     Resizing and cropping are those of torchvision on Pillow images (`Resize(size)`, `CenterCrop`): the longer
@@ -72,6 +91,8 @@ def decode_images(encoded: Iterable[EncodedImage], num_images: int, config: Enco
         encoded: `num_images` images, at least one, with positions 0..num_images-1 in any order.
         num_images: M.
         config: the keys `convert`, `resize` and `crop`.
+        model: of the set that these are a part of; None: the first of them.
+        threads: at most this many; None: as many as the machine suggests.
 
     Returns:
         uint8 [M,C,H,W], C = 1 (grey) or 3 (RGB).
@@ -83,14 +104,17 @@ def decode_images(encoded: Iterable[EncodedImage], num_images: int, config: Enco
     waiting = iter(encoded)
     first = next(waiting)
     stored_pixels, first_pixels = _decode(first, config)
-    images = np.empty((num_images, *first_pixels.shape), np.uint8)
+    model = model or Model(first.name, first_pixels.shape)
+    if first_pixels.shape != model.shape:
+        raise _difference(model, first.name, first_pixels.shape)
+    images = np.empty((num_images, *model.shape), np.uint8)
     images[first.position] = first_pixels
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor(threads) as pool:
         decode_all = pool.map if stored_pixels >= _PIXELS_WORTH_A_THREAD else map
         while chunk := list(islice(waiting, _CHUNK)):
             for image, (_, pixels) in zip(chunk, decode_all(partial(_decode, config=config), chunk)):
-                if pixels.shape != first_pixels.shape:
-                    raise _difference(first.name, first_pixels, image.name, pixels)
+                if pixels.shape != model.shape:
+                    raise _difference(model, image.name, pixels.shape)
                 images[image.position] = pixels
     return images
 
@@ -145,15 +169,15 @@ def _cropped(image: Image.Image, size: int, name: str) -> Image.Image:
     return image.crop((left, top, left + size, top + size))
 
 
-def _difference(first_name: str, first: NDArray[np.uint8], name: str, pixels: NDArray[np.uint8]) -> DataError:
-    if len(first) != len(pixels):
+def _difference(model: Model, name: str, shape: tuple[int, ...]) -> DataError:
+    if model.shape[0] != shape[0]:
         mode = {1: "grey", 3: "RGB"}
         return DataError(
-            f"{first_name} is {mode[len(first)]}, but {name} is {mode[len(pixels)]}; set data.convert to rgb or "
+            f"{model.name} is {mode[model.shape[0]]}, but {name} is {mode[shape[0]]}; set data.convert to rgb or "
             f"grey to make all images alike."
         )
-    (_, height_0, width_0), (_, height_1, width_1) = first.shape, pixels.shape
+    (_, height_0, width_0), (_, height_1, width_1) = model.shape, shape
     return DataError(
-        f"{first_name} is {width_0}x{height_0} (width x height), but {name} is {width_1}x{height_1}; set "
+        f"{model.name} is {width_0}x{height_0} (width x height), but {name} is {width_1}x{height_1}; set "
         f"data.resize (shorter side) and data.crop (square from the centre) to bring all images to one size."
     )

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from raycp.config.data import FolderData
 from raycp.data.decode import EncodedImage, decode_images
@@ -17,29 +21,66 @@ from raycp.errors import DataError
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".ppm", ".pgm")
 
 
+@dataclass(frozen=True)
+class FolderImages:
+    """The files of all class folders, by name; no image is read.
+
+    Attributes:
+        path: the folder above the class folders.
+        names: encoded file names [M], relative to `path`; an array, which workers share.
+        class_numbers: int64 [M].
+        source: where the images come from, in words.
+    """
+
+    path: Path
+    names: NDArray[np.bytes_]
+    class_numbers: NDArray[np.int64]
+    class_names: tuple[str, ...]
+    source: str
+
+    @property
+    def group_rows(self) -> NDArray[np.int64]:
+        """Each file by itself: int64 [M] of ones."""
+        return np.ones(len(self.names), dtype=np.int64)
+
+    def file(self, index: int) -> Path:
+        """Where an image lies."""
+        return self.path / os.fsdecode(self.names[index])
+
+    def labels(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The labels of these images, checked: int64 [m]."""
+        return checked_labels(self.class_numbers[indices], indices, self.class_names, self.source)
+
+    def encoded(self, indices: NDArray[np.int64]) -> Iterator[EncodedImage]:
+        """These images, each with its position in `indices`."""
+        for position, index in enumerate(indices.tolist()):
+            file = self.file(index)
+            yield EncodedImage(position, f"image {index} ({file})", file)
+
+
 def read_folder(config: FolderData) -> ImageSet:
     """Classes are the folders in `path`, numbered in the order of their names (so "10" comes before "2").
 
     Indices count through the classes in order, and through the files of a class in the order of their names.
     Names that start with a dot are passed over.
     """
+    stored = open_folder(config)
+    indices = select_indices(config.select, len(stored.names), stored.source)
+    images = decode_images(stored.encoded(indices), len(indices), config)
+    return ImageSet(indices, images, stored.labels(indices), stored.class_names, stored.source)
+
+
+def open_folder(config: FolderData) -> FolderImages:
+    """List the files, see `read_folder`."""
     path = local_path(config.path)
     source = f"the class folders in {path}"
     folders = _class_folders(path)
     files = [(file, label) for label, folder in enumerate(folders) for file in _image_files(folder)]
     if not files:
         raise DataError(f"data.path: {source} hold no image files ({' '.join(SUFFIXES)}).")
-    indices = select_indices(config.select, len(files), source)
-    encoded = (
-        EncodedImage(position, f"image {index} ({files[index][0]})", files[index][0])
-        for position, index in enumerate(indices)
-    )
-    images = decode_images(encoded, len(indices), config)
-    class_names = tuple(folder.name for folder in folders)
-    labels = np.array([files[index][1] for index in indices])
-    return ImageSet(
-        indices, images, checked_labels(labels, indices, class_names, source), class_names, source
-    )
+    names = np.array([os.fsencode(file.relative_to(path)) for file, _ in files])
+    class_numbers = np.array([label for _, label in files], dtype=np.int64)
+    return FolderImages(path, names, class_numbers, tuple(folder.name for folder in folders), source)
 
 
 def _listing(folder: Path) -> list[Path]:

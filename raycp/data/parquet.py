@@ -49,24 +49,64 @@ class _File:
     class_names: tuple[str, ...] | None
 
 
+@dataclass(frozen=True)
+class ParquetImages:
+    """The files of one split, opened: their footers are known, no image is read.
+
+    Attributes:
+        source: where the images come from, in words.
+    """
+
+    files: tuple[_File, ...]
+    source: str
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """Of the first file; those of the others are the same."""
+        return self.files[0].class_names
+
+    @property
+    def paths(self) -> list[Path]:
+        """The files, in order."""
+        return [file.path for file in self.files]
+
+    @property
+    def group_rows(self) -> NDArray[np.int64]:
+        """Rows of each row group, through all files: int64 [G]."""
+        return np.array([rows for file in self.files for rows in file.group_rows], dtype=np.int64)
+
+    def labels(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The labels of these rows, checked: int64 [m]."""
+        labels = _labels(_parts(self.files, indices), len(indices))
+        return checked_labels(labels, indices, self.class_names, self.source)
+
+    def encoded(self, indices: NDArray[np.int64]) -> Iterator[EncodedImage]:
+        """The images of these rows in stored order, each with its position in `indices`."""
+        return _encoded(_parts(self.files, indices))
+
+
 def read_parquet(config: ParquetData) -> ImageSet:
     """Rows are numbered through the files of the split; only row groups with selected rows are read."""
+    stored = open_parquet(config)
+    indices = select_indices(config.select, int(stored.group_rows.sum()), stored.source)
+    labels = stored.labels(indices)
+    images = decode_images(stored.encoded(indices), len(indices), config)
+    return ImageSet(indices, images, labels, stored.class_names, stored.source)
+
+
+def open_parquet(config: ParquetData) -> ParquetImages:
+    """Find the files and read their footers."""
     path = local_path(config.path)
     files = [_read_footer(file, config) for file in find_parquet_files(path, config.split)]
-    class_names = files[0].class_names
     for file in files[1:]:
-        if file.class_names != class_names:
+        if file.class_names != files[0].class_names:
             raise DataError(
                 f"{files[0].path} and {file.path} name different classes; keep one data set per folder."
             )
     source = f"the parquet {'files in ' if path.is_dir() else 'file '}{path}"
     if config.split is not None:
         source = f"the {config.split} split of {source}"
-    indices = select_indices(config.select, sum(sum(file.group_rows) for file in files), source)
-    parts = _parts(files, indices)
-    labels = checked_labels(_labels(parts, len(indices)), indices, class_names, source)
-    images = decode_images(_encoded(parts), len(indices), config)
-    return ImageSet(indices, images, labels, class_names, source)
+    return ParquetImages(tuple(files), source)
 
 
 def _read_footer(path: Path, config: ParquetData) -> _File:
@@ -147,7 +187,7 @@ class _Part:
         return f"image {self.offset + row} (row {row} of {self.file.path})"
 
 
-def _parts(files: list[_File], indices: NDArray[np.int64]) -> list[_Part]:
+def _parts(files: tuple[_File, ...], indices: NDArray[np.int64]) -> list[_Part]:
     order = np.argsort(indices, kind="stable")
     ascending = indices[order]
     parts: list[_Part] = []
