@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated
 
 from pydantic import Field, model_validator
@@ -9,7 +10,15 @@ from pydantic import Field, model_validator
 from raycp.config.base import Float, Frozen, Location
 from raycp.config.certify import Sigma
 from raycp.config.data import DataConfig
-from raycp.config.stages import ConsistencyStage, FinetuneStage, ModelName, Positive, StageConfig, needs
+from raycp.config.stages import (
+    ClassifierStage,
+    ConsistencyStage,
+    FinetuneStage,
+    ModelName,
+    Positive,
+    StageConfig,
+    needs,
+)
 
 
 class TrainEngine(Frozen):
@@ -83,25 +92,41 @@ class TrainConfig(Frozen):
                     f"stages: the share of a worker in the batch of {stage.name}, {stage.batch_size} / "
                     f"{self.engine.workers}, must be a multiple of accumulate, {stage.accumulate}."
                 )
-        self._check_levels()
+        problem = level_problem(self, {})
+        if problem:
+            raise ValueError(problem)
         return self
 
-    def _check_levels(self) -> None:
-        """A consistency model must have been trained at the noise it is asked to take off."""
-        roots: dict[str, ConsistencyStage] = {}
-        for stage in self.stages:
-            asked = self.validation_sigmas if self.validation else ()
-            if isinstance(stage, ConsistencyStage):
-                roots[stage.name] = stage
-            elif isinstance(stage, FinetuneStage) and stage.start in roots:
-                roots[stage.name] = roots[stage.start]
-                asked = (*asked, *stage.sigmas)
-            if stage.name not in roots:
-                continue
-            low, high = roots[stage.name].sigma_min, roots[stage.name].sigma_max
-            for sigma in asked:
-                if not low <= 2 * sigma <= high:
-                    raise ValueError(
-                        f"stages: sigma {sigma:g} is {2 * sigma:g} in [-1,1] units, outside the consistency model's "
-                        f"sigma_min {low:g} to sigma_max {high:g}."
-                    )
+
+def level_problem(config: TrainConfig, parents: Mapping[str, tuple[float, float]]) -> str | None:
+    """What a consistency model is asked to take off without having been trained at it; None if there is nothing.
+
+    Args:
+        config: of the training.
+        parents: sigma_min and sigma_max, [-1,1] units, of the consistency models among `config.models`.
+    """
+    bounds = dict(parents)
+    for stage in config.stages:
+        asked: list[tuple[str, float]] = []
+        if isinstance(stage, ConsistencyStage):
+            model = stage.name
+            bounds[model] = (stage.sigma_min, stage.sigma_max)
+        elif isinstance(stage, FinetuneStage) and stage.start in bounds:
+            model = stage.name
+            bounds[model] = bounds[stage.start]
+            asked = [(f"sigmas of {model}", sigma) for sigma in stage.sigmas]
+        elif isinstance(stage, ClassifierStage) and stage.purifier in bounds:
+            model = stage.purifier
+            asked = [(f"noise_sigma of {stage.name}", stage.noise_sigma)]
+        else:
+            continue
+        if config.validation is not None and not isinstance(stage, ClassifierStage):
+            asked += [("validation_sigmas", sigma) for sigma in config.validation_sigmas]
+        low, high = bounds[model]
+        for key, sigma in asked:
+            if not low <= 2 * sigma <= high:
+                return (
+                    f"stages: {key} has {sigma:g}, {2 * sigma:g} in [-1,1] units, outside sigma_min {low:g} to "
+                    f"sigma_max {high:g} of the consistency model {model}; allowed are {low / 2:g} to {high / 2:g}."
+                )
+    return None

@@ -36,6 +36,11 @@ class ImageSet:
         return len(self.indices)
 
     @property
+    def num_classes(self) -> int:
+        """As many as the data set names, otherwise as many as its largest label asks for."""
+        return count_classes(self.labels, self.class_names)
+
+    @property
     def sha256(self) -> str:
         """Digest of indices, images and labels: dtype, shape and little-endian bytes. Computed at each call."""
         digest = hashlib.sha256()
@@ -45,3 +50,8 @@ class ImageSet:
             digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
             digest.update(array.data)
         return digest.hexdigest()
+
+
+def count_classes(labels: NDArray[np.int64], class_names: tuple[str, ...] | None) -> int:
+    """Number of classes of labels [M]: a selection may lack some that the data set names."""
+    return int(labels.max()) + 1 if class_names is None else len(class_names)

@@ -17,9 +17,9 @@ from raycp.config.stages import backbone_of
 from raycp.config.train import TrainConfig
 from raycp.data import ImageSet, load_images, require_grid
 from raycp.distributed.cluster import connected
+from raycp.distributed.preflight import read_parents, require_fit
 from raycp.distributed.training_run import CONFIG, LOG, MODELS
 from raycp.errors import ClusterError, RaycpError, RunMismatchError, StorageError, TrainingError
-from raycp.models import read_model
 from raycp.models.bundle import sha256_of
 from raycp.models.weights import read_tensors
 from raycp.storage import Storage
@@ -51,8 +51,9 @@ def train_models(config: TrainConfig, out: str, report: Callable[[dict[str, Any]
     data = {"training": images.sha256, "source": images.source}
     if held_out is not None:
         data["validation"] = held_out.sha256
-    for name, model in config.models.items():
-        data[f"models.{name}"] = read_model(model.path).sha256
+    parents = read_parents(config)
+    require_fit(config, parents, images, held_out)
+    data |= {f"models.{name}": bundle.sha256 for name, bundle in parents.items()}
     backbones = _backbones(config)
     for name, state in backbones.items():
         if state is not None:

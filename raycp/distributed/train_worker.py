@@ -24,6 +24,7 @@ from raycp.config.stages import (
     backbone_of,
 )
 from raycp.config.train import TrainConfig
+from raycp.data import count_classes
 from raycp.distributed.training_run import LOG, MODELS
 from raycp.errors import TrainingError
 from raycp.models import (
@@ -185,19 +186,19 @@ class _Worker:
         return value / self._world
 
     def _make(self, stage: StageConfig) -> nn.Module:
-        channels, height, _ = self._images.shape[1:]
+        channels, height, width = self._images.shape[1:]
         if isinstance(stage, ClassifierStage):
             if stage.start is not None:
                 before: nn.Module = copy.deepcopy(self._done[stage.start].network)
                 return before.train().requires_grad_(True)
-            return ResidualClassifier(
-                int(self._labels.max()) + 1, channels, stage.widths, stage.blocks, stage.groups
-            )
+            classes = count_classes(self._labels, self._class_names)
+            return ResidualClassifier(classes, channels, stage.widths, stage.blocks, stage.groups)
         if isinstance(stage, FinetuneStage):
             start: nn.Module = copy.deepcopy(self._done[stage.start].network)
             return start.train().requires_grad_(True)
         if isinstance(stage, DenoiserStage) or stage.teacher is None:
-            fresh: nn.Module = _make_unet(stage, channels, height)
+            size = height if height == width else (height, width)
+            fresh: nn.Module = _make_unet(stage, channels, size)
             return fresh
         diffusion = diffusion_of(stage, self._done)
         assert diffusion is not None
@@ -286,7 +287,7 @@ class _Worker:
             training.load(state["training"])
 
 
-def _make_unet(stage: Any, channels: int, size: int) -> Any:
+def _make_unet(stage: Any, channels: int, size: int | tuple[int, int]) -> Any:
     from diffusers import UNet2DModel
 
     levels = len(stage.block_out_channels)

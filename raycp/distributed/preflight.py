@@ -1,0 +1,166 @@
+"""What is wrong with a training before it starts: models of other trainings and images that do not fit together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from raycp.config.stages import ClassifierStage, ConsistencyStage, DenoiserStage, StageConfig, needs
+from raycp.config.train import TrainConfig, level_problem
+from raycp.data import ImageSet
+from raycp.errors import DataError, ModelError, UnsafeFileError
+from raycp.models import Bundle, read_model
+
+_KIND_OF_STAGE = {
+    "classifier": "classifier",
+    "denoiser": "edm",
+    "consistency": "consistency",
+    "finetune": "consistency",
+}
+_WORDS = {
+    "classifier": "a classifier",
+    "edm": "an EDM denoiser",
+    "consistency": "a consistency model",
+    "ddpm": "a DDPM denoiser",
+}
+
+
+def read_parents(config: TrainConfig) -> dict[str, Bundle]:
+    """The models of other trainings, by name.
+
+    Raises:
+        ModelError: files are missing or damaged, or a weight is NaN or infinite.
+        UnsafeFileError: a file would run code.
+    """
+    parents = {}
+    for name, model in config.models.items():
+        key = f"models.{name}.path"
+        if not Path(model.path).expanduser().is_dir():
+            raise ModelError(f"{key}: there is no directory {model.path}.")
+        try:
+            bundle = read_model(model.path)
+        except (ModelError, UnsafeFileError) as err:
+            raise type(err)(f"{key}: {err}") from err
+        bad = [tensor for tensor, array in bundle.state.items() if not np.isfinite(array).all()]
+        if bad:
+            raise ModelError(
+                f"{key}: {len(bad)} of {len(bundle.state)} tensors in {model.path} hold NaN or infinite weights, first "
+                f"{bad[0]}; take another model."
+            )
+        parents[name] = bundle
+    return parents
+
+
+def require_fit(
+    config: TrainConfig, parents: dict[str, Bundle], images: ImageSet, held_out: ImageSet | None
+) -> None:
+    """Check the models of other trainings, the networks to be made and the held-out images against the training images.
+
+    Raises:
+        ModelError: a model is of another kind, resolution, number of channels or classes than its use asks for, or a
+            consistency model does not know a noise level; the message names the key, the model and both values.
+        DataError: held-out images differ in shape or have classes that training images lack.
+    """
+    classes = images.num_classes
+    for name, bundle in parents.items():
+        _require_shape(f"models.{name} ({config.models[name].path})", bundle, images)
+    for key, name, kinds in _uses(config):
+        if name not in parents:
+            continue
+        bundle, what = parents[name], f"{key} is models.{name} ({config.models[name].path})"
+        found = _kind(bundle)
+        if found not in kinds:
+            allowed = " or ".join(_WORDS[kind] for kind in kinds)
+            raise ModelError(f"{what}, {_WORDS[found]}; it must be {allowed}. Name another model.")
+        if found == "classifier":
+            _require_classifier(what, bundle, key, images)
+    problem = level_problem(config, {n: _bounds(b) for n, b in parents.items() if _kind(b) == "consistency"})
+    if problem:
+        raise ModelError(problem)
+    for stage in config.stages:
+        _require_trainable(stage, images, classes)
+    if held_out is not None:
+        if held_out.images.shape[1:] != images.images.shape[1:]:
+            raise DataError(
+                f"validation: the images are {_size(held_out)}, but the training images (data) are {_size(images)}; "
+                "they must agree."
+            )
+        if int(held_out.labels.max()) >= classes:
+            raise DataError(
+                f"validation: there is an image of class {int(held_out.labels.max())}, but the training images (data) "
+                f"have classes 0 to {classes - 1} only; choose both from one data set."
+            )
+
+
+def _uses(config: TrainConfig) -> Iterator[tuple[str, str, tuple[str, ...]]]:
+    """(key, name of the model, kinds it may be of) for every place that names a model."""
+    for stage in config.stages:
+        for key, kinds in needs(stage).items():
+            allowed = tuple(dict.fromkeys(_KIND_OF_STAGE[kind] for kind in kinds))
+            yield f"stages: {key} of {stage.name}", getattr(stage, key), allowed
+    if config.validation is not None:
+        yield "validation_classifier", config.validation_classifier, ("classifier",)
+
+
+def _kind(bundle: Bundle) -> str:
+    return str(bundle.recipe["schedule"]["parametrisation"]) if "schedule" in bundle.recipe else "classifier"
+
+
+def _bounds(bundle: Bundle) -> tuple[float, float]:
+    schedule = bundle.recipe["schedule"]
+    return schedule["sigma_min"], schedule["sigma_max"]
+
+
+def _require_shape(what: str, bundle: Bundle, images: ImageSet) -> None:
+    network = bundle.recipe.get("network")
+    if network is None:
+        channels, size = bundle.recipe["in_channels"], bundle.recipe["arguments"]["image_size"]
+    else:
+        channels, size = network["in_channels"], network["sample_size"]
+    size = (size, size) if isinstance(size, int) else size
+    if channels == images.images.shape[1] and (size is None or tuple(size) == images.images.shape[2:]):
+        return
+    height, width = size or ("any", "any")
+    raise ModelError(
+        f"{what} is for images of {channels} channel(s), {height}x{width} pixels, but the training images (data) are "
+        f"{_size(images)}; take a model of this resolution, or train one."
+    )
+
+
+def _require_classifier(what: str, bundle: Bundle, key: str, images: ImageSet) -> None:
+    recipe, half = bundle.recipe, [0.5] * images.images.shape[1]
+    if recipe["mean"] != half or recipe["std"] != half:
+        raise ModelError(
+            f"{what}, whose mean and std are {recipe['mean']} and {recipe['std']}; training gives its networks "
+            "images in [-1,1], mean and std 0.5, as classifiers of `raycp train` have them."
+        )
+    if key.startswith("stages: perceptual"):  # its features are compared, not its classes
+        return
+    has, named = recipe["num_classes"], images.class_names is not None
+    if has < images.num_classes or (named and has != images.num_classes):
+        raise ModelError(
+            f"{what}, with {has} classes, but the training images (data) have {images.num_classes}; take a "
+            "classifier of these classes."
+        )
+
+
+def _require_trainable(stage: StageConfig, images: ImageSet, classes: int) -> None:
+    """Whether a new network of the stage's shape takes the images."""
+    if isinstance(stage, ClassifierStage) and classes < 2:
+        raise DataError(f"stages: {stage.name} needs images of at least 2 classes, got {classes} (data).")
+    if not isinstance(stage, DenoiserStage | ConsistencyStage) or stage.block_out_channels is None:
+        return
+    factor = 2 ** (len(stage.block_out_channels) - 1)
+    if any(side % factor for side in images.images.shape[2:]):
+        raise ModelError(
+            f"stages: block_out_channels of {stage.name} has {len(stage.block_out_channels)} resolutions, which halve "
+            f"the images {len(stage.block_out_channels) - 1} times: their sides must be multiples of {factor}, got "
+            f"{_size(images)}."
+        )
+
+
+def _size(images: ImageSet) -> str:
+    _, channels, height, width = images.images.shape
+    return f"{channels} channel(s), {height}x{width} pixels"
