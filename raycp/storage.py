@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,6 +48,10 @@ class Storage:
         root, mark, options = (str(self._local), "", "") if self._local else self.location.partition("?")
         return f"{root}/{name}{mark}{options}"
 
+    def for_arrow(self) -> tuple[fs.FileSystem | None, str]:
+        """File system and path as pyarrow takes them, for libraries that write here themselves; None: a local disk."""
+        return (None, str(self._local)) if self._local is not None else (self._fs, self._root)
+
     def write(self, name: str, data: bytes) -> None:
         """Write a file, durable when this returns."""
         with self._translated("write", name):
@@ -88,6 +93,48 @@ class Storage:
                 selector = fs.FileSelector(f"{self._root}/{folder}", allow_not_found=True)
                 names = [info.base_name for info in self._fs.get_file_info(selector) if info.is_file]
             return sorted(f"{folder}/{name}" for name in names if not name.startswith("."))
+
+    def append(self, name: str, data: bytes) -> None:
+        """Add to the end of a file, made if need be; in an object store the whole is written again."""
+        if self._local is None:
+            self.write(name, (self.read(name) or b"") + data)
+            return
+        with self._translated("write", name):
+            _make_folder((self._local / name).parent)
+            with (self._local / name).open("ab") as file:
+                file.write(data)
+
+    def put_folder(self, name: str, source: Path, last: str) -> None:
+        """Copy the files of a local folder. `last`, one of them, comes last: where it is, the folder is whole.
+
+        On a local disk the folder appears whole under its name.
+        """
+        files = sorted(path.relative_to(source).as_posix() for path in source.rglob("*") if path.is_file())
+        files.remove(last)
+        aside = name
+        if self._local is not None:
+            aside = str(Path(name).with_name(f".{Path(name).name}.tmp"))
+            shutil.rmtree(self._local / aside, ignore_errors=True)  # what a killed process left
+        for file in [*files, last]:
+            self.write(f"{aside}/{file}", (source / file).read_bytes())
+        if self._local is not None:
+            with self._translated("write", name):
+                (self._local / aside).rename(self._local / name)
+                _sync_folder((self._local / name).parent)
+
+    def get_folder(self, name: str, target: Path) -> Path:
+        """The files below a subfolder on this machine's disk: where they are, or copied into `target`."""
+        if self._local is not None:
+            return self._local / name
+        with self._translated("read", name):
+            base = f"{self._root}/{name}".rstrip("/")
+            for info in self._fs.get_file_info(fs.FileSelector(base, recursive=True)):
+                if info.is_file:
+                    path = target / info.path[len(base) + 1 :]
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    with self._fs.open_input_stream(info.path) as stream:
+                        path.write_bytes(stream.read())
+        return target
 
     def is_empty(self) -> bool:
         """Whether the folder is absent or holds neither files nor folders, hidden ones aside."""

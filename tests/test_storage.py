@@ -45,6 +45,53 @@ def test_write_read_list_delete(storage: Storage) -> None:
     assert storage.read("config.json") == b"two"
 
 
+def test_append(storage: Storage) -> None:
+    storage.append("log.jsonl", b"one\n")
+    storage.append("log.jsonl", b"two\n")
+    assert storage.read("log.jsonl") == b"one\ntwo\n"
+
+
+def test_folders(storage: Storage, tmp_path: Path) -> None:
+    source = tmp_path / "made"
+    (source / "unet").mkdir(parents=True)
+    (source / "unet" / "weights").write_bytes(b"w" * 1000)
+    (source / "card.json").write_bytes(b"{}")
+    if storage.path().startswith("mock"):
+        storage._fs.create_dir("bucket/run/models/a/unet", recursive=True)
+    storage.put_folder("models/a", source, last="card.json")
+    found = storage.get_folder("models/a", tmp_path / "copy")
+    assert {path.relative_to(found).as_posix() for path in found.rglob("*") if path.is_file()} == {
+        "unet/weights", "card.json",
+    }  # fmt: skip
+    assert (found / "unet" / "weights").read_bytes() == b"w" * 1000
+    assert storage.names("models") == []
+
+
+def test_the_last_file_of_a_folder_is_written_last(storage: Storage, tmp_path: Path) -> None:
+    """Killed in between, a local folder is not there and a remote one has no last file; the next try ends well."""
+    source = tmp_path / "made"
+    source.mkdir()
+    (source / "z").write_bytes(b"z")
+    (source / "card.json").write_bytes(b"{}")
+    if storage.path().startswith("mock"):
+        storage._fs.create_dir("bucket/run/models/a", recursive=True)
+    whole = storage.write
+
+    def killed(name: str, data: bytes) -> None:
+        if name.endswith("card.json"):
+            raise KeyboardInterrupt
+        whole(name, data)
+
+    storage.write = killed  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        storage.put_folder("models/a", source, last="card.json")
+    assert storage.read("models/a/card.json") is None
+    storage.write = whole  # type: ignore[method-assign]
+    storage.put_folder("models/a", source, last="card.json")
+    assert storage.read("models/a/card.json") == b"{}"
+    assert storage.read("models/a/z") == b"z"
+
+
 def test_paths_in_messages(tmp_path: Path) -> None:
     local = Storage(str(tmp_path / "run") + "/")
     assert local.path() == str(tmp_path / "run")

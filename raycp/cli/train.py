@@ -42,11 +42,18 @@ def train(
 
 
 def _print(line: dict[str, Any]) -> None:
-    if not line.get("done"):
+    if "progress" in line:
         seconds = round(line["seconds_left"])
         speed = f"{line['images_per_second']:,.0f} images/s, ETA {seconds // 60}:{seconds % 60:02d}"
-        text = f"step {line['step']:,}/{line['steps']:,}, loss {line['loss']:.4g}, {speed}"
+        text = f"step {line['step']:,}/{line['progress']:,}, loss {line['loss']:.4g}, {speed}"
+    elif line.get("done"):
+        text = f"done in {line['seconds']:.0f} s"
+    elif "metrics" in line:
+        figures = [
+            f"{name} {value:.1%}" if "accuracy" in name else f"{name} {value:.4g}"
+            for name, value in line["metrics"].items()
+        ]
+        text = f"step {line['step']:,}: {', '.join(figures)}"
     else:
-        metrics = ", ".join(f"{key} {value:.1%}" for key, value in line.items() if "accuracy" in key)
-        text = f"done in {line['seconds']:.0f} s{f': {metrics}' if metrics else ''}"
+        return
     typer.echo(f"{line['stage']}: {text}", err=True)

@@ -11,6 +11,7 @@ from raycp.config.base import Float, Frozen, Location
 from raycp.config.certify import Sigma
 from raycp.config.data import DataConfig
 from raycp.config.stages import (
+    Backbone,
     ClassifierStage,
     ConsistencyStage,
     FinetuneStage,
@@ -28,10 +29,16 @@ class TrainEngine(Frozen):
     """Address of a running Ray cluster; null starts a local one."""
     workers: int = Field(2, ge=1)
     """Data-parallel workers."""
+    min_workers: int | None = Field(None, ge=1)
+    """Elastic training: go on with as few as this while nodes are missing, up to `workers`; null: always `workers`."""
     cpus_per_worker: Positive = 1.0
     gpus_per_worker: Annotated[Float, Field(ge=0)] = 0.0
     checkpoint_steps: int = Field(500, ge=1)
     """Steps between two checkpoints; every stage also ends with one."""
+    log_steps: int = Field(20, ge=1)
+    """Steps between two points of the loss curve, each a mean over them."""
+    validation_steps: int | None = Field(None, ge=1)
+    """Steps between two validations; null: at the end of each stage alone."""
     max_failures: int = Field(2, ge=0)
     """Lost workers after which the job goes on from its last checkpoint."""
 
@@ -48,11 +55,15 @@ class TrainConfig(Frozen):
     data: DataConfig
     """Training images."""
     validation: DataConfig | None = None
-    """Held-out images, on which each stage is measured at its end."""
+    """Held-out images, on which each stage is measured while it trains (engine.validation_steps) and at its end."""
     validation_sigmas: tuple[Sigma, ...] = (0.25, 0.5, 1.0)
     """Noise levels, pixel units, at which purification is measured."""
     validation_classifier: ModelName = "classifier"
     """The classifier that looks at purified images, where there is one."""
+    validation_perceptual: Backbone | None = None
+    """Backbone of the LPIPS that is measured; null: the features of validation_classifier, where there is one."""
+    validation_draws: int = Field(4, ge=1)
+    """Draws of noise for each image and noise level."""
     models: dict[ModelName, TrainedModel] = {}
     """Models of other trainings that stages may name."""
     stages: tuple[StageConfig, ...] = Field(min_length=1)
@@ -95,6 +106,11 @@ class TrainConfig(Frozen):
         problem = level_problem(self, {})
         if problem:
             raise ValueError(problem)
+        fewest = self.engine.min_workers
+        if fewest is not None and fewest > self.engine.workers:
+            raise ValueError(
+                f"engine: min_workers must be at most workers, {self.engine.workers}, got {fewest}."
+            )
         return self
 
 

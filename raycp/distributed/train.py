@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import tempfile
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +17,15 @@ from raycp.config.stages import backbone_of
 from raycp.config.train import TrainConfig
 from raycp.data import ImageSet, load_images, require_grid
 from raycp.distributed.cluster import connected
+from raycp.distributed.journal import Journal, emptied, start_mailbox
+from raycp.distributed.trained_models import has_model
+from raycp.distributed.training_run import CONFIG, VALIDATION
 from raycp.distributed.preflight import read_parents, require_fit
-from raycp.distributed.training_run import CONFIG, LOG, MODELS
 from raycp.errors import ClusterError, RaycpError, RunMismatchError, StorageError, TrainingError
 from raycp.models.bundle import sha256_of
 from raycp.models.weights import read_tensors
 from raycp.storage import Storage
 from raycp.training.perceptual import lpips_distance
-
-_WATCH_SECONDS = 0.5
 
 
 def train_models(config: TrainConfig, out: str, report: Callable[[dict[str, Any]], None]) -> bool:
@@ -44,8 +44,7 @@ def train_models(config: TrainConfig, out: str, report: Callable[[dict[str, Any]
         TrainingError: a stage cannot go on; what was trained is kept.
         ClusterError: fewer CPUs or GPUs than the workers want.
     """
-    folder = Path(out).absolute()
-    storage = Storage(str(folder))
+    storage = Storage(out)
     images = require_grid(load_images(config.data))
     held_out = None if config.validation is None else require_grid(load_images(config.validation))
     data = {"training": images.sha256, "source": images.source}
@@ -60,22 +59,27 @@ def train_models(config: TrainConfig, out: str, report: Callable[[dict[str, Any]
             data[f"backbone.{name}"] = sha256_of({}, state)
     with storage.locked():
         _claim(storage, config, data)
-        if all((folder / MODELS / stage.name).is_dir() for stage in config.stages):
+        if all(has_model(storage, stage.name) for stage in config.stages):
             return False
         # Ray Train looks after its workers every so often; a short training should not wait for it.
         os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
         os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "120")
         errors: list[str] = []
+        with tempfile.TemporaryDirectory() as scratch:
+            journal = Journal(storage, Path(scratch))
 
-        def watch(line: dict[str, Any]) -> None:
-            if "error" in line:
-                errors.append(line["error"])
-            else:
+            def take(line: dict[str, Any]) -> None:
+                if "error" in line:
+                    errors.append(line["error"])
+                    return
+                if "progress" not in line:
+                    journal.add(line)
                 report(line)
 
-        engine = Engine(address=config.engine.address, dashboard=True)
-        with connected(engine), _watched(folder / LOG, watch):
-            _fit(config, folder, data, images, held_out, backbones)
+            with connected(Engine(address=config.engine.address, dashboard=True)), closing(journal):
+                mailbox = start_mailbox()
+                with emptied(mailbox, take):
+                    _fit(config, storage, mailbox, data, images, held_out, backbones)
         if errors:
             raise TrainingError(errors[0])
     return True
@@ -83,7 +87,8 @@ def train_models(config: TrainConfig, out: str, report: Callable[[dict[str, Any]
 
 def _fit(
     config: TrainConfig,
-    folder: Path,
+    storage: Storage,
+    mailbox: Any,
     data: dict[str, str],
     images: ImageSet,
     held_out: ImageSet | None,
@@ -95,10 +100,13 @@ def _fit(
 
     from raycp.distributed.train_worker import train_worker
 
+    engine, fewest = config.engine, config.engine.min_workers
     _require_room(config, ray.cluster_resources())
+    filesystem, path = storage.for_arrow()
     job = {
         "config": resolved(config),
-        "out": str(folder),
+        "out": storage.path(),
+        "mailbox": mailbox,
         "data": data,
         "images": ray.put(_arrays(images)),
         "held_out": None if held_out is None else ray.put(_arrays(held_out)),
@@ -108,13 +116,14 @@ def _fit(
         train_worker,
         train_loop_config=job,
         scaling_config=ScalingConfig(
-            num_workers=config.engine.workers,
-            use_gpu=config.engine.gpus_per_worker > 0,
-            resources_per_worker={"CPU": config.engine.cpus_per_worker, "GPU": config.engine.gpus_per_worker},
+            num_workers=engine.workers if fewest is None else (fewest, engine.workers),
+            use_gpu=engine.gpus_per_worker > 0,
+            resources_per_worker={"CPU": engine.cpus_per_worker, "GPU": engine.gpus_per_worker},
         ),
         run_config=RunConfig(
             name="ray",
-            storage_path=str(folder),
+            storage_path=path,
+            storage_filesystem=filesystem,
             failure_config=FailureConfig(max_failures=config.engine.max_failures, controller_failure_limit=2),
             checkpoint_config=CheckpointConfig(num_to_keep=1),
             logging_config=LoggingConfig(log_level="ERROR"),
@@ -127,20 +136,23 @@ def _fit(
 
 
 def _backbones(config: TrainConfig) -> dict[str, dict[str, np.ndarray] | None]:
-    """The weights of the ImageNet backbones that stages name, checked; None where torchvision's cache has them."""
+    """The weights of the ImageNet backbones in use, by stage, checked; None where torchvision's cache has them."""
+    named = [
+        (stage.name, backbone_of(stage), f"stages.{position}.perceptual.weights")
+        for position, stage in enumerate(config.stages)
+    ]
+    if config.validation is not None:
+        named.append((VALIDATION, config.validation_perceptual, "validation_perceptual.weights"))
     found: dict[str, dict[str, np.ndarray] | None] = {}
-    for position, stage in enumerate(config.stages):
-        backbone = backbone_of(stage)
+    for user, backbone, key in named:
         if backbone is None:
             continue
-        key, state = f"stages.{position}.perceptual.weights", None
+        state = None
         if backbone.weights is not None:
             tensors = read_tensors(backbone.weights, key=key)
             state = {name: tensor for name, tensor in tensors.items() if name.startswith("features.")}
         lpips_distance(backbone.net, state, backbone.resize, key)
-        found[stage.name] = (
-            None if state is None else {name: tensor.numpy() for name, tensor in state.items()}
-        )
+        found[user] = None if state is None else {name: tensor.numpy() for name, tensor in state.items()}
     return found
 
 
@@ -151,7 +163,6 @@ def _claim(storage: Storage, config: TrainConfig, data: dict[str, str]) -> None:
     found = storage.read(CONFIG)
     if found is None:
         storage.write(CONFIG, json.dumps(content, indent=2).encode())
-        (Path(storage.path()) / MODELS).mkdir(exist_ok=True)
         return
     try:
         recorded = json.loads(found)["identity"]
@@ -168,11 +179,13 @@ def _claim(storage: Storage, config: TrainConfig, data: dict[str, str]) -> None:
 
 def _require_room(config: TrainConfig, has: dict[str, float]) -> None:
     engine = config.engine
+    name = "workers" if engine.min_workers is None else "min_workers"
+    workers = getattr(engine, name)
     for kind, each in (("CPU", engine.cpus_per_worker), ("GPU", engine.gpus_per_worker)):
-        if each * engine.workers > has.get(kind, 0):
+        if each * workers > has.get(kind, 0):
             raise ClusterError(
-                f"engine.workers = {engine.workers} with {each:g} {kind} each want {each * engine.workers:g} {kind}, "
-                f"but the cluster has {has.get(kind, 0):g}. Lower engine.workers, or add nodes."
+                f"engine.{name} = {workers} with {each:g} {kind} each want {each * workers:g} {kind}, "
+                f"but the cluster has {has.get(kind, 0):g}. Lower engine.{name}, or add nodes."
             )
 
 
@@ -188,30 +201,3 @@ def _reason(err: Exception) -> RaycpError:
             return cause
     lines = [line.strip() for line in str(err).splitlines() if line.strip()]
     return TrainingError(f"training failed: {lines[-1] if lines else type(err).__name__}")
-
-
-@contextmanager
-def _watched(log: Path, report: Callable[[dict[str, Any]], None]) -> Iterator[None]:
-    """Hand every new line of the log to `report` while the block runs, and what is left at its end."""
-    log.touch()
-    ended = threading.Event()
-
-    def follow() -> None:
-        with log.open() as file:
-            file.seek(0, os.SEEK_END)
-            part = ""
-            while True:
-                last = ended.wait(_WATCH_SECONDS)
-                *lines, part = (part + file.read()).split("\n")
-                for line in lines:
-                    report(json.loads(line))
-                if last:
-                    return
-
-    watcher = threading.Thread(target=follow, daemon=True)
-    watcher.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        watcher.join()

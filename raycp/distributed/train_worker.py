@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
-import shutil
 import tempfile
 import time
 from pathlib import Path
@@ -16,6 +14,7 @@ from torch import Tensor, nn
 
 from raycp.config import parse_config, resolved
 from raycp.config.stages import (
+    Backbone,
     ClassifierStage,
     ConsistencyStage,
     DenoiserStage,
@@ -25,36 +24,33 @@ from raycp.config.stages import (
 )
 from raycp.config.train import TrainConfig
 from raycp.data import count_classes
-from raycp.distributed.training_run import LOG, MODELS
+from raycp.distributed.trained_models import build_trained, has_model, make_unet, save_model
+from raycp.distributed.training_run import MODELS, VALIDATION
 from raycp.errors import TrainingError
-from raycp.models import (
-    Bundle,
-    ResidualClassifier,
-    build_classifier,
-    build_denoiser,
-    read_model,
-    save_classifier,
-    save_denoiser,
-)
+from raycp.models import ResidualClassifier, read_model
+from raycp.storage import Storage
 from raycp.training.batches import Batches
+from raycp.training.distances import Distance, lpips_on
 from raycp.training.loop import StageTraining
-from raycp.training.networks import inherit
+from raycp.training.networks import features_of, inherit
 from raycp.training.perceptual import lpips_distance
-from raycp.training.stages import Diffusion, Trained, diffusion_of, purifier_of, stage_loss
+from raycp.training.stages import Trained, diffusion_of, purifier_in, purifier_of, stage_loss
+from raycp.training.validation import HeldOut
 
-_LOG_SECONDS = 5.0
-_VALIDATION_DRAWS = 4
+_PROGRESS_SECONDS = 5.0
+_EXAMPLES = 8
 
 
 def train_worker(job: dict[str, Any]) -> None:
     """The training loop of one worker.
 
     Args:
-        job: `config` (resolved TrainConfig), `out` (absolute path of the run), `data` (hashes, for the cards),
-            `images` and `held_out`: object references of (images uint8 [M,C,H,W], labels [M], class names), the
-            latter None without validation; `backbones`: reference of the weights of ImageNet backbones by stage.
+        job: `config` (resolved TrainConfig), `out` (path or URI of the run), `data` (hashes, for the cards), `images`
+            and `held_out`: object references of (images uint8 [M,C,H,W], labels [M], class names), the latter None
+            without validation; `backbones`: reference of the weights of ImageNet backbones by stage; `mailbox`: the
+            actor that takes what the first worker has to tell.
 
-    A `TrainingError` goes into the log and not up: Ray Train would try again what fails the same way each time.
+    A `TrainingError` is told and not raised: Ray Train would try again what fails the same way each time.
     """
     import ray
     import ray.train
@@ -62,70 +58,78 @@ def train_worker(job: dict[str, Any]) -> None:
     config = parse_config(TrainConfig, job["config"])
     torch.set_num_threads(max(1, int(config.engine.cpus_per_worker)))
     torch.use_deterministic_algorithms(True, warn_only=True)
-    out = Path(job["out"])
     training_set = ray.get(job["images"])
     held_out = None if job["held_out"] is None else ray.get(job["held_out"])
     context = ray.train.get_context()
     worker = _Worker(
-        config, out, job["data"], training_set, held_out, context.get_world_rank(), context.get_world_size(),
-        ray.get(job["backbones"]),
+        config, Storage(job["out"]), job["data"], training_set, held_out, context.get_world_rank(),
+        context.get_world_size(), ray.get(job["backbones"]), job["mailbox"],
     )  # fmt: skip
     try:
         worker.run()
     except TrainingError as err:
-        worker.log({"error": str(err)})
+        worker.tell({"error": str(err)}, wait=True)
 
 
 class _Worker:
     def __init__(
         self,
         config: TrainConfig,
-        out: Path,
+        storage: Storage,
         data: dict[str, str],
         images: Any,
         held_out: Any,
         rank: int,
         world: int,
         backbones: dict[str, dict[str, np.ndarray] | None],
+        mailbox: Any,
     ) -> None:
         import ray.train.torch
 
         self._config = config
-        self._out = out
+        self._storage = storage
+        self._mailbox = mailbox
         self._data = data
         self._images, self._labels, self._class_names = images
-        self._held_out = held_out
         self._rank = rank
         self._world = world
         self._backbones = backbones
         self._device = ray.train.torch.get_device()
+        self._held_out = None
+        if held_out is not None:
+            self._held_out = HeldOut(
+                held_out[0], held_out[1], config.validation_sigmas, config.validation_draws, config.seed,
+                rank, world, self._device, self._sum_over_workers,
+            )  # fmt: skip
         self._done: dict[str, Trained] = {}
         self._sha256: dict[str, str] = {}
 
     def run(self) -> None:
         """All stages that are not on disk yet."""
         for name, model in self._config.models.items():
-            self._take(name, Path(model.path))
+            self._take(name, model.path)
         for number, stage in enumerate(self._config.stages):
-            folder = self._out / MODELS / stage.name
-            if not folder.is_dir():
-                self._train(number, stage.name, stage, folder)
-            self._take(stage.name, folder)
+            if not has_model(self._storage, stage.name):
+                self._train(number, stage.name, stage)
+            self._take(stage.name, self._storage.path(f"{MODELS}/{stage.name}"))
 
-    def _take(self, name: str, folder: Path) -> None:
-        bundle = read_model(str(folder))
+    def _take(self, name: str, place: str) -> None:
+        bundle = read_model(place)
         self._sha256[name] = bundle.sha256
-        trained = _build(bundle)
+        trained = build_trained(bundle)
         trained.network.to(self._device)
         self._done[name] = trained
 
-    def log(self, line: dict[str, Any]) -> None:
-        """Append a line to the run's log, from the first worker."""
-        if self._rank == 0:
-            with (self._out / LOG).open("a") as log:
-                log.write(json.dumps(line) + "\n")
+    def tell(self, line: dict[str, Any], wait: bool = False) -> None:
+        """Hand a line to the driver, from the first worker; `wait` until it has arrived."""
+        import ray
 
-    def _train(self, number: int, name: str, stage: StageConfig, folder: Path) -> None:
+        if self._rank == 0:
+            sent = self._mailbox.put.remote(line)
+            if wait:
+                ray.get(sent)
+
+    def _train(self, number: int, name: str, stage: StageConfig) -> None:
         import ray.train
         import ray.train.torch
 
@@ -143,47 +147,53 @@ class _Worker:
             (self._config.seed, number), self._rank, self._world, self._device, stage.flip,
             stage.copies if isinstance(stage, ClassifierStage) else 1, stage.accumulate,
         )  # fmt: skip
-        loss = stage_loss(stage, network, target, self._done, batches, self._lpips(stage))
+        loss = stage_loss(stage, network, target, self._done, batches, self._lpips(name, backbone_of(stage)))
         decay = stage.target_decay if isinstance(stage, ConsistencyStage) else 0.0
         training = StageTraining(stage, network, plain, loss, target, decay, self._over_workers)
-        self._restore(name, training)
-        start, first, last_line = time.monotonic(), training.step, 0.0
+        window = self._restore(name, training)
+        engine, begun, first = self._config.engine, time.monotonic(), training.step
+        told = begun
+        metrics: dict[str, float] = {}
         for value in training.run():
-            now = time.monotonic()
-            if now - last_line >= _LOG_SECONDS or training.step == stage.steps:
-                last_line = now
-                rate = (training.step - first) / (now - start)
-                self.log(
-                    {
-                        "stage": name,
-                        "step": training.step,
-                        "steps": stage.steps,
-                        "loss": value,
-                        "images_per_second": rate * stage.batch_size,
-                        "seconds_left": (stage.steps - training.step) / rate,
-                    }
-                )
-            if training.step % self._config.engine.checkpoint_steps == 0 and training.step < stage.steps:
-                self._checkpoint(name, training)
+            window.append(value)
+            step, now, last = training.step, time.monotonic(), training.step == stage.steps
+            rate = (step - first) / (now - begun)
+            line = {"stage": name, "step": step, "images_per_second": rate * stage.batch_size}
+            if step % engine.log_steps == 0 or last:
+                self.tell(line | {"loss": sum(window) / len(window)})
+                window.clear()
+            if now - told >= _PROGRESS_SECONDS or last:
+                told = now
+                left = (stage.steps - step) / rate
+                self.tell(line | {"progress": stage.steps, "loss": value, "seconds_left": left})
+            if last or (engine.validation_steps and step % engine.validation_steps == 0):
+                metrics = self._validate(name, stage, step, training.average)
+            if step % engine.checkpoint_steps == 0 and not last:
+                self._checkpoint(name, training, window)
         trained = training.average.eval().requires_grad_(False)
         if self._rank == 0:
-            metrics = self._measure(stage, trained)
-            self.log({"stage": name, "done": True, "seconds": time.monotonic() - start, **metrics})
-            self._save(name, stage, trained, folder, metrics)
-        ray.train.report({"stage": name, "step": stage.steps})  # also a barrier: the model is on disk
+            self._save(name, stage, trained, metrics)
+        seconds = time.monotonic() - begun
+        self.tell(
+            {"stage": name, "step": training.step, "done": True, "seconds": seconds, "metrics": metrics},
+            wait=True,
+        )
+        ray.train.report({"stage": name, "step": stage.steps})  # also a barrier: the model is there for all
 
-    def _lpips(self, stage: StageConfig) -> nn.Module | None:
-        backbone = backbone_of(stage)
+    def _lpips(self, user: str, backbone: Backbone | None) -> nn.Module | None:
         if backbone is None:
             return None
-        state = self._backbones[stage.name]
+        state = self._backbones[user]
         tensors = None if state is None else {name: torch.tensor(array) for name, array in state.items()}
         return lpips_distance(backbone.net, tensors, backbone.resize).to(self._device)
 
-    def _over_workers(self, value: Tensor) -> Tensor:
+    def _sum_over_workers(self, value: Tensor) -> Tensor:
         if self._world > 1:
             torch.distributed.all_reduce(value)
-        return value / self._world
+        return value
+
+    def _over_workers(self, value: Tensor) -> Tensor:
+        return self._sum_over_workers(value) / self._world
 
     def _make(self, stage: StageConfig) -> nn.Module:
         channels, height, width = self._images.shape[1:]
@@ -197,8 +207,7 @@ class _Worker:
             start: nn.Module = copy.deepcopy(self._done[stage.start].network)
             return start.train().requires_grad_(True)
         if isinstance(stage, DenoiserStage) or stage.teacher is None:
-            size = height if height == width else (height, width)
-            fresh: nn.Module = _make_unet(stage, channels, size)
+            fresh: nn.Module = make_unet(stage, channels, height, width)
             return fresh
         diffusion = diffusion_of(stage, self._done)
         assert diffusion is not None
@@ -207,37 +216,47 @@ class _Worker:
         inherit(unet, teacher, diffusion.grid_N)
         return unet
 
-    def _measure(self, stage: StageConfig, network: nn.Module) -> dict[str, float]:
-        """Accuracy on held-out images: clean for a classifier, after purification at each noise level otherwise."""
+    def _validate(self, name: str, stage: StageConfig, step: int, network: nn.Module) -> dict[str, float]:
+        """Metrics on held-out images, the same on all workers; the first one tells them, with a few examples."""
+        import ray.train
+
         if self._held_out is None:
             return {}
-        images, labels, _ = self._held_out
-        x = (torch.from_numpy(np.array(images)).float() / 127.5 - 1).to(self._device)
-        y = torch.from_numpy(np.array(labels)).to(self._device)
-        if isinstance(stage, ClassifierStage):
-            return {"accuracy": _accuracy(network, x, y)}
-        judge, diffusion = self._done.get(self._config.validation_classifier), diffusion_of(stage, self._done)
-        if judge is None:
-            return {}
-        assert diffusion is not None
-        purify = purifier_of(stage, network, diffusion)
-        generator = torch.Generator().manual_seed(self._config.seed)
-        metrics = {}
-        for sigma in self._config.validation_sigmas:
-            shares = []
-            for _ in range(_VALIDATION_DRAWS):
-                noisy = x + 2 * sigma * torch.randn(x.shape, generator=generator).to(self._device)
-                with torch.no_grad():
-                    shares.append(_accuracy(judge.network, purify(noisy, 2 * sigma), y))
-            metrics[f"purified_accuracy@{sigma:g}"] = sum(shares) / len(shares)
+        pixels = None
+        average = copy.deepcopy(network).eval().requires_grad_(False)
+        half = torch.autocast(self._device.type, torch.bfloat16, enabled=stage.dtype == "bfloat16")
+        with torch.no_grad(), half:
+            if isinstance(stage, ClassifierStage):
+                purifier = None if stage.purifier is None else purifier_in(self._done[stage.purifier])
+                metrics = self._held_out.of_classifier(average, stage.noise_sigma, purifier)
+            else:
+                diffusion = diffusion_of(stage, self._done)
+                assert diffusion is not None
+                purify = purifier_of(stage, average, diffusion)
+                judge = self._done.get(self._config.validation_classifier)
+                metrics = self._held_out.of_purifier(
+                    purify, None if judge is None else judge.network, self._perceptual(judge)
+                )
+                if self._rank == 0:
+                    pixels = self._held_out.examples(purify, _EXAMPLES)
+        line: dict[str, Any] = {"stage": name, "step": step, "metrics": metrics}
+        if pixels is not None:
+            line["examples"] = {"sigmas": list(self._config.validation_sigmas), "pixels": pixels}
+        self.tell(line)
+        if step < stage.steps:
+            ray.train.report({"stage": name, "step": step, **metrics})
         return metrics
 
-    def _save(
-        self, name: str, stage: StageConfig, network: Any, folder: Path, metrics: dict[str, float]
-    ) -> None:
-        """Write the model directory; it appears whole, under its name, when it is complete."""
-        aside = folder.with_name(f".{name}.tmp")
-        shutil.rmtree(aside, ignore_errors=True)
+    def _perceptual(self, judge: Trained | None) -> Distance | None:
+        """The LPIPS of validation: on the backbone that the configuration names, or on the judge's features."""
+        if self._config.validation_perceptual is not None:
+            return self._lpips(VALIDATION, self._config.validation_perceptual)
+        if judge is None:
+            return None
+        classifier = judge.network
+        return lpips_on(lambda x_BCHW: features_of(classifier, x_BCHW))
+
+    def _save(self, name: str, stage: StageConfig, network: Any, metrics: dict[str, float]) -> None:
         card = {
             "stage": resolved(stage),
             "seed": self._config.seed,
@@ -245,77 +264,32 @@ class _Worker:
             "parents": dict(self._sha256),
             "metrics": metrics,
         }
-        network = network.cpu()
         size = tuple(self._images.shape[2:])
-        if isinstance(stage, ClassifierStage):
-            half = [0.5] * self._images.shape[1]
-            save_classifier(
-                aside, network, image_size=size, class_names=self._class_names, mean=half, std=half, card=card
-            )
-        else:
-            diffusion = diffusion_of(stage, self._done)
-            assert diffusion is not None
-            scheduler: dict[str, Any] = {"sigma_data": diffusion.sigma_data}
-            if diffusion.num_steps is not None:
-                scheduler |= {key: getattr(diffusion, key) for key in ("sigma_min", "sigma_max", "rho")}
-                scheduler["num_train_timesteps"] = diffusion.num_steps
-            save_denoiser(
-                aside, network, "edm" if diffusion.num_steps is None else "consistency", **scheduler
-            )
-            (aside / "card.json").write_text(json.dumps(card, indent=2))
-        aside.rename(folder)
+        diffusion = diffusion_of(stage, self._done)
+        save_model(self._storage, name, network.cpu(), diffusion, size, self._class_names, card)
 
-    def _checkpoint(self, name: str, training: StageTraining) -> None:
+    def _checkpoint(self, name: str, training: StageTraining, window: list[float]) -> None:
         import ray.train
 
         with tempfile.TemporaryDirectory() as folder:
             checkpoint = None
             if self._rank == 0:
-                torch.save({"stage": name, "training": training.state()}, Path(folder) / "state.pt")
+                state = {"stage": name, "training": training.state(), "window": window}
+                torch.save(state, Path(folder) / "state.pt")
                 checkpoint = ray.train.Checkpoint.from_directory(folder)
             ray.train.report({"stage": name, "step": training.step}, checkpoint=checkpoint)
 
-    def _restore(self, name: str, training: StageTraining) -> None:
+    def _restore(self, name: str, training: StageTraining) -> list[float]:
+        """Go on from the last checkpoint; returns the losses since the last point of the curve."""
         import ray.train
 
         checkpoint = ray.train.get_checkpoint()
         if checkpoint is None:
-            return
+            return []
         with checkpoint.as_directory() as folder:
             state = torch.load(Path(folder) / "state.pt", map_location=self._device, weights_only=True)
-        if state["stage"] == name:
-            training.load(state["training"])
-
-
-def _make_unet(stage: Any, channels: int, size: int | tuple[int, int]) -> Any:
-    from diffusers import UNet2DModel
-
-    levels = len(stage.block_out_channels)
-    return UNet2DModel(  # type: ignore[no-untyped-call]
-        sample_size=size,
-        in_channels=channels,
-        out_channels=channels,
-        block_out_channels=stage.block_out_channels,
-        layers_per_block=stage.layers_per_block,
-        norm_num_groups=stage.norm_num_groups,
-        down_block_types=("DownBlock2D",) * levels,
-        up_block_types=("UpBlock2D",) * levels,
-        add_attention=False,
-    )
-
-
-def _build(bundle: Bundle) -> Trained:
-    """The plain network of a model, and the constants that the losses put around it."""
-    if "schedule" not in bundle.recipe:
-        return Trained(build_classifier(bundle).network)
-    denoiser = build_denoiser(bundle)
-    num_steps = denoiser.num_steps if denoiser.parametrisation == "consistency" else None
-    constants = Diffusion(
-        denoiser.sigma_data, num_steps, denoiser.sigma_min, denoiser.sigma_max, denoiser.rho
-    )
-    return Trained(denoiser.network, constants)
-
-
-def _accuracy(classifier: nn.Module, x_BCHW: Tensor, label_B: Tensor) -> float:
-    with torch.no_grad():
-        return float((classifier(x_BCHW).argmax(dim=1) == label_B).float().mean())
+        if state["stage"] != name:
+            return []
+        training.load(state["training"])
+        window: list[float] = state["window"]
+        return window

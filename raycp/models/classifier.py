@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,6 +24,7 @@ from raycp.models.classifier_directory import (
     make_residual_network,
     read_description,
 )
+from raycp.models.place import local_folder
 from raycp.models.python_network import make_python_network
 from raycp.models.timm_network import make_timm_network, timm_arguments
 from raycp.models.weights import read_tensors
@@ -86,7 +86,7 @@ def _network(recipe: Mapping[str, Any]) -> nn.Module:
 
 
 def _read_directory(config: DirectoryClassifier) -> Bundle:
-    directory = Path(config.path).expanduser()
+    directory = local_folder(config.path)
     if not directory.is_dir():
         raise ModelError(f"classifier.path: there is no directory {directory}.")
     description = read_description(directory)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 from safetensors.torch import save_file
@@ -42,8 +42,6 @@ class ClassifierDescription(Frozen):
     """Per-channel mean of pixels in [0,1], part of the classifier; null: no normalisation."""
     std: tuple[float, ...] | None = None
     """Per-channel standard deviation."""
-    card: dict[str, Any] = Field(default={})
-    """How it was trained; raycp does not read it."""
 
     @model_validator(mode="after")
     def _consistent(self) -> ClassifierDescription:
@@ -94,7 +92,6 @@ def save_classifier(
     class_names: Sequence[str] | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
-    card: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a classifier directory; config.json comes last, so a directory that has one is complete.
 
@@ -105,7 +102,6 @@ def save_classifier(
         class_names: in the order of the logits.
         mean: per-channel mean that was subtracted from pixels in [0, 1] before the network.
         std: per-channel standard deviation they were divided by.
-        card: how it was trained, plain JSON values.
     """
     description = ClassifierDescription(
         architecture=ResidualArchitecture(**network.architecture),
@@ -115,7 +111,6 @@ def save_classifier(
         class_names=None if class_names is None else tuple(class_names),
         mean=None if mean is None else tuple(mean),
         std=None if std is None else tuple(std),
-        card=dict(card or {}),
     )
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)

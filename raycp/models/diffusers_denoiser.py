@@ -15,6 +15,7 @@ from raycp.maths import noise_levels
 from raycp.models.bundle import Bundle, fitted_state, load_state, make_bundle, require_all_in_state
 from raycp.models.denoiser import Denoiser
 from raycp.models.json_file import read_json_object
+from raycp.models.place import local_folder
 from raycp.models.scheduler import NoiseSchedule, alphas_cumprod, read_schedule
 from raycp.models.weights import read_tensors
 
@@ -35,7 +36,7 @@ def read_denoiser(config: DenoiserModel) -> Bundle:
         ModelError: files are missing, damaged, or of a network that raycp cannot evaluate.
         UnsafeFileError: a torch file would run code.
     """
-    folder = Path(config.path).expanduser()
+    folder = local_folder(config.path)
     unet = folder / "unet" if (folder / "unet").is_dir() else folder
     if not (unet / "config.json").is_file():
         raise ModelError(f"purifier.model.path: {folder} has neither config.json nor unet/config.json.")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from raycp.config.models import DenoiserModel, DirectoryClassifier
 from raycp.models.bundle import Bundle
 from raycp.models.classifier import read_classifier
 from raycp.models.diffusers_denoiser import read_denoiser
+from raycp.models.place import local_folder
 
 
 def read_model(path: str) -> Bundle:
@@ -16,6 +15,6 @@ def read_model(path: str) -> Bundle:
     Raises:
         ModelError: files are missing or damaged.
     """
-    if (Path(path).expanduser() / "unet").is_dir():
+    if (local_folder(path) / "unet").is_dir():
         return read_denoiser(DenoiserModel(path=path))
     return read_classifier(DirectoryClassifier(kind="directory", path=path))

@@ -92,7 +92,7 @@ def draw_grid(examples: Examples, theme: Theme = LIGHT) -> bytes:
         top += layout.band_height(len(triplets))
     legend = "Purified image: green (✓) where the base classifier is right on this sample, red (✗) where it is wrong."
     draw.text(
-        (_MARGIN, top), _fitted(draw, legend, layout.page_width - 2 * _MARGIN), fill=theme.text, font=_font()
+        (_MARGIN, top), _fitted(draw, legend, layout.page_width - 2 * _MARGIN), fill=theme.text, font=font()
     )
     stream = io.BytesIO()
     picture.save(stream, format="PNG", optimize=True)
@@ -108,7 +108,7 @@ def _draw_band(
     triplets: Sequence[Triplet],
     theme: Theme,
 ) -> None:
-    draw.text((_MARGIN, top), f"σ = {exact(sigma)}", fill=theme.text, font=_font(bold=True))
+    draw.text((_MARGIN, top), f"σ = {exact(sigma)}", fill=theme.text, font=font(bold=True))
     for number, triplet in enumerate(triplets):
         for column, (title, pixels) in enumerate(zip(COLUMNS, triplet.images, strict=True)):
             left, upper = layout.image_position(top, number, column)
@@ -125,24 +125,24 @@ def _draw_band(
                 image.resize((layout.width, layout.height), Image.Resampling.NEAREST), (left, upper)
             )
             heading = (left + layout.width // 2, upper - BORDER - _LINE + 2)
-            draw.text(heading, title, fill=theme.text, font=_font(), anchor="ma")
+            draw.text(heading, title, fill=theme.text, font=font(), anchor="ma")
         left, upper = layout.image_position(top, number, 0)
         caption = f"{'✓' if triplet.right else '✗'} image {triplet.image_index}: {triplet.label} → {triplet.predicted}"
         place = (left - BORDER, upper + layout.height + BORDER + 3)
-        draw.text(place, _fitted(draw, caption, layout.triplet_width), fill=theme.text, font=_font())
+        draw.text(place, _fitted(draw, caption, layout.triplet_width), fill=theme.text, font=font())
 
 
 def _fitted(draw: ImageDraw.ImageDraw, text: str, width: int) -> str:
     """`text` on one line, cut with an ellipsis where it is wider than `width` pixels."""
     text = " ".join(text.split())
-    if draw.textlength(text, font=_font()) <= width:
+    if draw.textlength(text, font=font()) <= width:
         return text
-    while text and draw.textlength(f"{text}…", font=_font()) > width:
+    while text and draw.textlength(f"{text}…", font=font()) > width:
         text = text[:-1]
     return f"{text}…"
 
 
-def _font(bold: bool = False) -> ImageFont.FreeTypeFont:
+def font(bold: bool = False) -> ImageFont.FreeTypeFont:
     """DejaVu Sans as matplotlib ships it: Pillow's own font lacks σ, → and the verdict marks."""
     name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
     return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name, _FONT_SIZE)

@@ -181,9 +181,7 @@ def _classifier_loss(
         return regularised
     if config.purifier is None:
         return plain
-    trained = earlier[config.purifier]
-    assert trained.diffusion is not None
-    purify = trained_purifier(trained.network, trained.diffusion)
+    purify = purifier_in(earlier[config.purifier])
 
     def purified(step: int, part: int = 0) -> Tensor:
         batch = batches(step, part)
@@ -213,6 +211,12 @@ def trained_purifier(
     return lambda x, sigma: model(
         x, torch.tensor(sigma) if exact else diffusion.snapped(torch.tensor([sigma]))[0]
     )
+
+
+def purifier_in(trained: Trained) -> Callable[[Tensor, float], Tensor]:
+    """How an earlier model purifies, see `trained_purifier`."""
+    assert trained.diffusion is not None
+    return trained_purifier(trained.network, trained.diffusion)
 
 
 def purifier_of(

@@ -66,7 +66,11 @@ def trained(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Path
     assert train_models(parse_config(TrainConfig, small_training()), str(out), lines.append)
     done = [line for line in lines if line.get("done")]
     assert [line["stage"] for line in done] == ["classifier", "denoiser", "consistency", "finetune"]
-    assert set(done[3]) >= {"purified_accuracy@0.25", "purified_accuracy@0.5", "purified_accuracy@1"}
+    assert set(done[3]["metrics"]) >= {
+        "purified_accuracy@0.25",
+        "purified_accuracy@0.5",
+        "purified_accuracy@1",
+    }
     return out
 
 

@@ -39,9 +39,7 @@ def small_network(**changes: Any) -> ResidualClassifier:
 def test_a_directory_round_trip_is_bitwise(tmp_path: Path) -> None:
     network = small_network()
     mean, std = (0.1, 0.2), (0.5, 0.25)
-    save_classifier(
-        tmp_path / "c", network, image_size=(8, 8), class_names="abcd", mean=mean, std=std, card={"epochs": 3}
-    )
+    save_classifier(tmp_path / "c", network, image_size=(8, 8), class_names="abcd", mean=mean, std=std)
     written = json.loads((tmp_path / "c" / "config.json").read_text())
     assert written == {
         "format": "raycp-classifier",
@@ -52,7 +50,6 @@ def test_a_directory_round_trip_is_bitwise(tmp_path: Path) -> None:
         "class_names": ["a", "b", "c", "d"],
         "mean": [0.1, 0.2],
         "std": [0.5, 0.25],
-        "card": {"epochs": 3},
     }
     bundle = read_classifier(DirectoryClassifier(kind="directory", path=str(tmp_path / "c")))
     shutil.rmtree(tmp_path / "c")
@@ -66,13 +63,13 @@ def test_a_directory_round_trip_is_bitwise(tmp_path: Path) -> None:
     assert torch.equal(classifier(x), expected)
 
 
-def test_the_card_and_the_names_are_not_part_of_the_hash_but_the_normalisation_is(tmp_path: Path) -> None:
+def test_the_names_are_not_part_of_the_hash_but_the_normalisation_is(tmp_path: Path) -> None:
     def sha256(**changes: Any) -> str:
         save_classifier(tmp_path, small_network(), image_size=(8, 8), **changes)
         return read_classifier(DirectoryClassifier(kind="directory", path=str(tmp_path))).sha256
 
     plain = sha256()
-    assert sha256(card={"epochs": 3}, class_names="abcd") == plain
+    assert sha256(class_names="abcd") == plain
     assert sha256(mean=(0.0, 0.0), std=(1.0, 1.0)) != plain
 
 

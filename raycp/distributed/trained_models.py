@@ -1,0 +1,89 @@
+"""The models of a training: made, kept in the run directory, and taken from there."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from raycp.distributed.training_run import CARD, MODELS
+from raycp.models import Bundle, build_classifier, build_denoiser, save_classifier, save_denoiser
+from raycp.storage import Storage
+from raycp.training.stages import Diffusion, Trained
+
+
+def make_unet(stage: Any, channels: int, height: int, width: int) -> nn.Module:
+    """A U-Net of the shape that a stage asks for, with random weights."""
+    from diffusers import UNet2DModel
+
+    levels = len(stage.block_out_channels)
+    unet: nn.Module = UNet2DModel(  # type: ignore[no-untyped-call, assignment]
+        sample_size=height if height == width else (height, width),
+        in_channels=channels,
+        out_channels=channels,
+        block_out_channels=stage.block_out_channels,
+        layers_per_block=stage.layers_per_block,
+        norm_num_groups=stage.norm_num_groups,
+        down_block_types=("DownBlock2D",) * levels,
+        up_block_types=("UpBlock2D",) * levels,
+        add_attention=False,
+    )
+    return unet
+
+
+def build_trained(bundle: Bundle) -> Trained:
+    """The plain network of a model, and the constants that the losses put around it."""
+    if "schedule" not in bundle.recipe:
+        return Trained(build_classifier(bundle).network)
+    denoiser = build_denoiser(bundle)
+    num_steps = denoiser.num_steps if denoiser.parametrisation == "consistency" else None
+    constants = Diffusion(
+        denoiser.sigma_data, num_steps, denoiser.sigma_min, denoiser.sigma_max, denoiser.rho
+    )
+    return Trained(denoiser.network, constants)
+
+
+def has_model(storage: Storage, name: str) -> bool:
+    """Whether the run directory holds the model of a stage, whole."""
+    return storage.read(f"{MODELS}/{name}/{CARD}") is not None
+
+
+def save_model(
+    storage: Storage,
+    name: str,
+    network: Any,
+    diffusion: Diffusion | None,
+    image_size: tuple[int, int],
+    class_names: tuple[str, ...] | None,
+    card: dict[str, Any],
+) -> None:
+    """Write the model directory of a stage, the card last.
+
+    Args:
+        storage: the run directory.
+        name: of the stage.
+        network: a residual classifier or a diffusers U-Net, on the CPU.
+        diffusion: constants of a denoiser or consistency model; None for a classifier.
+        image_size: height and width it was trained on, pixels.
+        class_names: of a classifier.
+        card: how it was trained.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        if diffusion is None:
+            half = [0.5] * network.in_channels
+            save_classifier(
+                folder, network, image_size=image_size, class_names=class_names, mean=half, std=half
+            )
+        else:
+            scheduler: dict[str, Any] = {"sigma_data": diffusion.sigma_data}
+            if diffusion.num_steps is not None:
+                scheduler |= {key: getattr(diffusion, key) for key in ("sigma_min", "sigma_max", "rho")}
+                scheduler["num_train_timesteps"] = diffusion.num_steps
+            save_denoiser(
+                folder, network, "edm" if diffusion.num_steps is None else "consistency", **scheduler
+            )
+        (Path(folder) / CARD).write_text(json.dumps(card, indent=2) + "\n")
+        storage.put_folder(f"{MODELS}/{name}", Path(folder), last=CARD)
