@@ -24,11 +24,13 @@ def report(
     """Write the table, the certified-accuracy curves and sample images as HTML, PNG and CSV.
 
     The page holds everything and needs no network; an earlier report is replaced.
+    Of a training: its loss curves, validations and images.
 
     \b
     Examples:
       raycp report runs/digits
       raycp report runs/digits runs/digits-none --out comparison
+      raycp report runs/demo/train
     """
     if out is None and len(runs) > 1:
         raise typer.BadParameter(
@@ -41,10 +43,16 @@ def report(
 
     from datetime import UTC, datetime
 
+    from raycp.report.training_page import write_training_report
+    from raycp.report.training_record import is_training, read_training
     from raycp.report.write import write_report
     from raycp.runs import read_run
 
     folder = Path(runs[0]) / "report" if out is None else out
+    if len(runs) == 1 and is_training(runs[0]):
+        for path in write_training_report(read_training(runs[0]), folder, datetime.now(UTC)):
+            typer.echo(path)
+        return
     read = [read_run(path) for path in runs]
     for path in write_report(read, folder, datetime.now(UTC), None if out is None else str(out)):
         typer.echo(path)

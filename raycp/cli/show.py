@@ -34,6 +34,7 @@ def show(
 
     Accuracies in percent, radii in pixel units, device seconds; notes on stderr.
     A dash: N samples cannot certify that radius, or nothing is decided yet.
+    Of a training: the stages with their last loss and validation.
 
     \b
     Examples:
@@ -46,7 +47,13 @@ def show(
 
     from raycp.report.formats import csv_text, plain_text, records
     from raycp.report.table import ENVELOPE, certified_table
+    from raycp.report.training_page import plain_table
+    from raycp.report.training_record import is_training, read_training
     from raycp.runs import read_run
+
+    if len(runs) == 1 and format_ is Format.table and is_training(runs[0]):
+        typer.echo(plain_table(read_training(runs[0])), nl=False)
+        return
 
     table = certified_table([read_run(path) for path in runs])
     if format_ is Format.csv:

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from raycp.distributed.training_run import EXAMPLES, LOG, TENSORBOARD
 from raycp.report.training_examples import draw_examples
 from raycp.storage import Storage
+from raycp.training.run_files import EXAMPLES, LOG, TENSORBOARD
 
 _POLL_SECONDS = 0.5
 _UPLOAD_SECONDS = 30.0

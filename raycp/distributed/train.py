@@ -18,14 +18,14 @@ from raycp.config.train import TrainConfig
 from raycp.data import ImageSet, load_images, require_grid
 from raycp.distributed.cluster import connected
 from raycp.distributed.journal import Journal, emptied, start_mailbox
-from raycp.distributed.trained_models import has_model
-from raycp.distributed.training_run import CONFIG, VALIDATION
 from raycp.distributed.preflight import read_parents, require_fit
+from raycp.distributed.trained_models import has_model
 from raycp.errors import ClusterError, RaycpError, RunMismatchError, StorageError, TrainingError
 from raycp.models.bundle import sha256_of
 from raycp.models.weights import read_tensors
 from raycp.storage import Storage
 from raycp.training.perceptual import lpips_distance
+from raycp.training.run_files import CONFIG, VALIDATION
 
 
 def train_models(config: TrainConfig, out: str, report: Callable[[dict[str, Any]], None]) -> bool:

@@ -25,7 +25,6 @@ from raycp.config.stages import (
 from raycp.config.train import TrainConfig
 from raycp.data import count_classes
 from raycp.distributed.trained_models import build_trained, has_model, make_unet, save_model
-from raycp.distributed.training_run import MODELS, VALIDATION
 from raycp.errors import TrainingError
 from raycp.models import ResidualClassifier, read_model
 from raycp.storage import Storage
@@ -34,6 +33,7 @@ from raycp.training.distances import Distance, lpips_on
 from raycp.training.loop import StageTraining
 from raycp.training.networks import features_of, inherit
 from raycp.training.perceptual import lpips_distance
+from raycp.training.run_files import MODELS, VALIDATION
 from raycp.training.stages import Trained, diffusion_of, purifier_in, purifier_of, stage_loss
 from raycp.training.validation import HeldOut
 

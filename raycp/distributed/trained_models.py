@@ -9,9 +9,9 @@ from typing import Any
 
 from torch import nn
 
-from raycp.distributed.training_run import CARD, MODELS
 from raycp.models import Bundle, build_classifier, build_denoiser, save_classifier, save_denoiser
 from raycp.storage import Storage
+from raycp.training.run_files import CARD, MODELS
 from raycp.training.stages import Diffusion, Trained
 
 

@@ -81,30 +81,39 @@ def render_page(
     """
     runs = tuple(runs)
     sections = [_section(label, run, table) for label, run in zip(labels_of(runs), runs, strict=True)]
-    environment = Environment(
+    return (
+        environment()
+        .get_template("report.html")
+        .render(
+            sections=sections,
+            table=table,
+            curves_light=draw_curves(runs, curves, LIGHT) if curves else None,
+            curves_dark=draw_curves(runs, curves, DARK) if curves else None,
+            columns=COLUMNS,
+            envelope=ENVELOPE,
+            rho=RHO,
+            percent=percent,
+            round_down=round_down,
+            light=LIGHT,
+            dark=DARK,
+            made=made,
+            version=raycp.__version__,
+            command=report_command(runs, out),
+        )
+    )
+
+
+def environment() -> Environment:
+    """The templates of this package, with the filters they use."""
+    made = Environment(
         loader=PackageLoader("raycp.report", ""),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"exact": exact, "data_uri": _data_uri, "png": png}
-    return environment.get_template("report.html").render(
-        sections=sections,
-        table=table,
-        curves_light=draw_curves(runs, curves, LIGHT) if curves else None,
-        curves_dark=draw_curves(runs, curves, DARK) if curves else None,
-        columns=COLUMNS,
-        envelope=ENVELOPE,
-        rho=RHO,
-        percent=percent,
-        round_down=round_down,
-        light=LIGHT,
-        dark=DARK,
-        made=made,
-        version=raycp.__version__,
-        command=report_command(runs, out),
-    )
+    made.filters |= {"exact": exact, "data_uri": _data_uri, "png": png}
+    return made
 
 
 def _section(label: str, run: RunLike, table: Table) -> RunSection:

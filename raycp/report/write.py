@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -46,6 +46,15 @@ def write_report(runs: Sequence[RunLike], folder: Path, made: datetime, out: str
         examples = read_examples(run, conditions(run).class_names)
         if examples.triplets:
             contents["examples.png" if len(runs) == 1 else f"examples-{number}.png"] = draw_grid(examples)
+    return write_files(folder, contents)
+
+
+def write_files(folder: Path, contents: Mapping[str, str | bytes]) -> list[Path]:
+    """Write files into a folder, made if need be, each whole at once.
+
+    Raises:
+        StorageError: the folder cannot be written.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         return [_replace(folder / name, content) for name, content in contents.items()]
