@@ -29,6 +29,12 @@ def show(
             help="table: for reading, figures rounded down; csv, json: in full precision, accuracies in [0,1].",
         ),
     ] = Format.table,
+    paired: Annotated[
+        bool,
+        typer.Option(
+            "--paired", help="Instead: each run against the first on the same images, with intervals."
+        ),
+    ] = False,
 ) -> None:
     """Print certified accuracy, ACR, abstentions, samples and seconds per sigma.
 
@@ -41,6 +47,7 @@ def show(
       raycp show runs/digits
       raycp show runs/digits runs/digits-none
       raycp show runs/digits --format csv > digits.csv
+      raycp show --paired runs/digits-none runs/digits
     """
     import json
     import sys
@@ -51,6 +58,13 @@ def show(
     from raycp.report.training_record import is_training, read_training
     from raycp.runs import read_run
 
+    if paired:
+        from raycp.report.paired import compare, paired_text
+
+        if len(runs) < 2:
+            raise typer.BadParameter("compares runs: give two or more.", param_hint="--paired")
+        typer.echo(paired_text(compare([read_run(path) for path in runs])), nl=False)
+        return
     if len(runs) == 1 and format_ is Format.table and is_training(runs[0]):
         typer.echo(plain_table(read_training(runs[0])), nl=False)
         return

@@ -42,6 +42,9 @@ def train(
 
 
 def _print(line: dict[str, Any]) -> None:
+    if "note" in line:
+        typer.echo(line["note"], err=True)
+        return
     if "progress" in line:
         seconds = round(line["seconds_left"])
         speed = f"{line['images_per_second']:,.0f} images/s, ETA {seconds // 60}:{seconds % 60:02d}"

@@ -27,6 +27,8 @@ class TrainEngine(Frozen):
 
     address: str | None = None
     """Address of a running Ray cluster; null starts a local one."""
+    dashboard: bool = False
+    """Start the Ray dashboard with the local cluster."""
     workers: int = Field(2, ge=1)
     """Data-parallel workers."""
     min_workers: int | None = Field(None, ge=1)

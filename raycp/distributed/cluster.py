@@ -26,11 +26,15 @@ _CONNECT_SECONDS = 5.0
 
 
 @contextmanager
-def connected(engine: Engine) -> Iterator[str | None]:
+def connected(engine: Engine, object_bytes: int = 0) -> Iterator[str | None]:
     """Be connected to Ray within the block; a cluster that was started here is ended here.
 
     A local cluster gets a token of its own, kept in memory only: nobody else on the machine or network can use it, and
     no token file is left behind that would change how later clusters start.
+
+    Args:
+        engine: where it runs.
+        object_bytes: that a local cluster's object store has to hold, beside what passes through it.
 
     Yields:
         Where the dashboard listens; None if there is none, or if the process was connected before.
@@ -61,7 +65,7 @@ def connected(engine: Engine) -> Iterator[str | None]:
                 num_cpus=engine.local_cpus or os.cpu_count(),
                 include_dashboard=engine.dashboard,
                 dashboard_host="127.0.0.1",
-                object_store_memory=_OBJECT_STORE_BYTES,
+                object_store_memory=_OBJECT_STORE_BYTES + object_bytes,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
                 configure_logging=True,

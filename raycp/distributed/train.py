@@ -76,7 +76,11 @@ def train_models(config: TrainConfig, out: str, report: Callable[[dict[str, Any]
                     journal.add(line)
                 report(line)
 
-            with connected(Engine(address=config.engine.address, dashboard=True)), closing(journal):
+            place = Engine(address=config.engine.address, dashboard=config.engine.dashboard)
+            held = images.images.nbytes + (0 if held_out is None else held_out.images.nbytes)
+            with connected(place, held) as dashboard, closing(journal):
+                if dashboard is not None:
+                    report({"note": f"connected to Ray, dashboard at {dashboard}"})
                 mailbox = start_mailbox()
                 with emptied(mailbox, take):
                     _fit(config, storage, mailbox, data, images, held_out, backbones)

@@ -8,6 +8,7 @@ from raycp.statistics.accuracy import (
     average_certified_radius,
     certified_accuracy,
     certified_accuracy_lower_bound,
+    paired_difference,
     round_down,
 )
 from raycp.statistics.binomial import clopper_pearson_lower, clopper_pearson_upper
@@ -34,6 +35,7 @@ __all__ = [
     "clopper_pearson_lower",
     "clopper_pearson_upper",
     "largest_certifiable_radius",
+    "paired_difference",
     "predict",
     "round_down",
     "select_class",

@@ -11,6 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import bdtrc
 
+from raycp.statistics.binomial import clopper_pearson_lower, clopper_pearson_upper
+
 
 def certified_accuracy(
     radius_M: npt.NDArray[np.floating], correct_M: npt.NDArray[np.bool_], eps: float
@@ -55,6 +57,35 @@ def certified_accuracy_lower_bound(
     while bdtrc(quantile, num_images, alpha) > rho:  # P(Bin(M, alpha) > quantile)
         quantile += 1
     return max(0.0, accuracy - quantile / num_images)
+
+
+def paired_difference(
+    only_first: int, only_second: int, num_images: int, confidence: float = 0.95
+) -> tuple[float, float]:
+    """Exact interval for the difference of two shares found on the same images, second minus first.
+
+    Images on which both agree say nothing of the sign. Given that m images differ, those that only the second one has
+    are Bin(m, theta), and theta > 1/2 exactly where the second share is larger: the Clopper-Pearson interval of theta
+    becomes (2 theta - 1) m / num_images. The interval excludes 0 exactly where McNemar's exact test rejects; its width
+    is conditional on m.
+
+    Args:
+        only_first: images that count for the first one alone.
+        only_second: images that count for the second one alone.
+        num_images: all images.
+        confidence: two-sided.
+
+    Returns:
+        Lower and upper end; both 0 where no image differs.
+
+    Source: McNemar 1947; Clopper and Pearson 1934.
+    """
+    differing, error = only_first + only_second, (1 - confidence) / 2
+    if differing == 0:
+        return 0.0, 0.0
+    low = clopper_pearson_lower(only_second, differing, error)
+    high = clopper_pearson_upper(only_second, differing, error)
+    return (2 * low - 1) * differing / num_images, (2 * high - 1) * differing / num_images
 
 
 def round_down(value: float, digits: int) -> str:
