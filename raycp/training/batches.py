@@ -36,11 +36,23 @@ class Batch:
         return self.noises_mBCHW[0]
 
 
+@dataclass(frozen=True)
+class _Draws:
+    """The randomness of a whole step: its B images and what happens to each."""
+
+    index_B: Tensor
+    shift_B2: Tensor
+    noises_mBCHW: Tensor
+    uniform_B: Tensor
+    normal_B: Tensor
+    mirrored_B: Tensor
+
+
 class Batches:
     """Draws batches of a training set.
 
     Args:
-        images_MCHW: uint8.
+        images_MCHW: uint8; never copied as a whole, so that all workers of a node can share it.
         labels_M: int64.
         batch_size: of all workers together.
         max_shift: images are shifted by up to this many pixels each way, filled with 0.
@@ -67,7 +79,7 @@ class Batches:
         parts: int = 1,
     ) -> None:
         self._device = device or torch.device("cpu")
-        self._images = torch.from_numpy(np.array(images_MCHW)).float() / 255
+        self._images = images_MCHW
         self._labels = torch.from_numpy(np.array(labels_M))
         self._batch_size = batch_size
         self._max_shift = max_shift
@@ -77,30 +89,47 @@ class Batches:
         share = batch_size // world_size
         assert share % parts == 0, (share, parts)
         self._first, self._part = rank * share, share // parts
+        self._latest: tuple[int, _Draws] | None = None
 
     def __call__(self, step: int, part: int = 0) -> Batch:
         """A part of the share of step `step`."""
+        if self._latest is None or self._latest[0] != step:  # all parts of a step have one draw
+            self._latest = (step, self._draw(step))
+        draws = self._latest[1]
+        mine = slice(self._first + part * self._part, self._first + (part + 1) * self._part)
+        x_BCHW, label_B = self._fetch(draws.index_B[mine])
+        if self._flip:
+            x_BCHW = torch.where(draws.mirrored_B[mine][:, None, None, None], x_BCHW.flip(-1), x_BCHW)
+        if self._max_shift:
+            x_BCHW = shifted(x_BCHW, draws.shift_B2[mine])
+        tensors = (
+            x_BCHW.float() / 255,
+            label_B,
+            draws.noises_mBCHW[:, mine],
+            draws.uniform_B[mine],
+            draws.normal_B[mine],
+        )
+        return Batch(*(tensor.to(self._device, non_blocking=True) for tensor in tensors))
+
+    def _draw(self, step: int) -> _Draws:
+        """Everything random in a step, for all workers; the order of the draws is part of what a seed means."""
         word = np.random.SeedSequence([*self._key, step]).generate_state(1, np.uint64)[0]
         generator = torch.Generator().manual_seed(int(word >> np.uint64(1)))
         B, shape = self._batch_size, self._images.shape[1:]
-        index_B = torch.randint(len(self._images), (B,), generator=generator)
-        shift_B2 = torch.randint(-self._max_shift, self._max_shift + 1, (B, 2), generator=generator)
-        noises_mBCHW = torch.randn(self._copies, B, *shape, generator=generator)
-        uniform_B = torch.rand(B, generator=generator, dtype=torch.float64)
-        normal_B = torch.randn(B, generator=generator, dtype=torch.float64)
-        mirrored_B = torch.rand(B, generator=generator) < 0.5
-        mine = slice(self._first + part * self._part, self._first + (part + 1) * self._part)
-        x_BCHW = self._images[index_B[mine]]
-        if self._flip:
-            x_BCHW = torch.where(mirrored_B[mine][:, None, None, None], x_BCHW.flip(-1), x_BCHW)
-        drawn = (
-            shifted(x_BCHW, shift_B2[mine]) if self._max_shift else x_BCHW,
-            self._labels[index_B[mine]],
-            noises_mBCHW[:, mine],
-            uniform_B[mine],
-            normal_B[mine],
+        return _Draws(
+            index_B=torch.randint(len(self._images), (B,), generator=generator),
+            shift_B2=torch.randint(-self._max_shift, self._max_shift + 1, (B, 2), generator=generator),
+            noises_mBCHW=torch.randn(self._copies, B, *shape, generator=generator),
+            uniform_B=torch.rand(B, generator=generator, dtype=torch.float64),
+            normal_B=torch.randn(B, generator=generator, dtype=torch.float64),
+            mirrored_B=torch.rand(B, generator=generator) < 0.5,
         )
-        return Batch(*(tensor.to(self._device, non_blocking=True) for tensor in drawn))
+
+    def _fetch(self, index_B: Tensor) -> tuple[Tensor, Tensor]:
+        """Images, uint8 [B, C, H, W], and labels, int64 [B], of these rows."""
+        # NumPy's indexing copies the rows alone; torch would warn of an array that it must not write to.
+        rows_BCHW = np.ascontiguousarray(self._images[index_B.numpy()])
+        return torch.from_numpy(rows_BCHW), self._labels[index_B]
 
 
 def shifted(x_BCHW: Tensor, shift_B2: Tensor) -> Tensor:
