@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Annotated
 
@@ -43,6 +44,17 @@ class TrainEngine(Frozen):
     """Steps between two validations; null: at the end of each stage alone."""
     max_failures: int = Field(2, ge=0)
     """Lost workers after which the job goes on from its last checkpoint."""
+
+    @model_validator(mode="after")
+    def _elastic_upwards(self) -> TrainEngine:
+        if self.min_workers is not None and self.min_workers > self.workers:
+            raise ValueError(f"min_workers must be at most workers, {self.workers}, got {self.min_workers}.")
+        return self
+
+    @property
+    def counts(self) -> range:
+        """The numbers of workers that there may be."""
+        return range(self.workers if self.min_workers is None else self.min_workers, self.workers + 1)
 
 
 class TrainedModel(Frozen):
@@ -95,25 +107,39 @@ class TrainConfig(Frozen):
                         f"stages: {key} of {stage.name} must be a {' or '.join(kinds)} stage; {needed} is a "
                         f"{before[needed]} stage."
                     )
-            if stage.batch_size % self.engine.workers:
-                raise ValueError(
-                    f"stages: the batch_size of {stage.name}, {stage.batch_size}, must be a multiple of "
-                    f"engine.workers, {self.engine.workers}."
-                )
-            if stage.batch_size // self.engine.workers % stage.accumulate:
-                raise ValueError(
-                    f"stages: the share of a worker in the batch of {stage.name}, {stage.batch_size} / "
-                    f"{self.engine.workers}, must be a multiple of accumulate, {stage.accumulate}."
-                )
+            self._divides(stage)
         problem = level_problem(self, {})
         if problem:
             raise ValueError(problem)
-        fewest = self.engine.min_workers
-        if fewest is not None and fewest > self.engine.workers:
-            raise ValueError(
-                f"engine: min_workers must be at most workers, {self.engine.workers}, got {fewest}."
-            )
         return self
+
+    def _divides(self, stage: StageConfig) -> None:
+        """Every worker must get the same share, whatever number of them there may be."""
+        for workers in self.engine.counts:
+            if stage.batch_size % workers:
+                number = f"engine.workers, {workers}"
+                if self.engine.min_workers is not None:
+                    number = (
+                        f"every number from engine.min_workers to workers, {_spelled(self.engine.counts)}"
+                    )
+                raise ValueError(
+                    f"stages: the batch_size of {stage.name}, {stage.batch_size}, must be a multiple of {number}, for "
+                    f"example {_nearest(stage.batch_size, math.lcm(*self.engine.counts))}."
+                )
+            if stage.batch_size // workers % stage.accumulate:
+                raise ValueError(
+                    f"stages: the share of a worker in the batch of {stage.name}, {stage.batch_size} / {workers}, must "
+                    f"be a multiple of accumulate, {stage.accumulate}."
+                )
+
+
+def _spelled(counts: range) -> str:
+    return ", ".join(str(count) for count in counts)
+
+
+def _nearest(value: int, factor: int) -> int:
+    """The multiple of `factor` nearest to `value`, but not 0."""
+    return max(factor, round(value / factor) * factor)
 
 
 def level_problem(config: TrainConfig, parents: Mapping[str, tuple[float, float]]) -> str | None:

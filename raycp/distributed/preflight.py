@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 
@@ -12,6 +11,7 @@ from raycp.config.train import TrainConfig, level_problem
 from raycp.data import ImageSet
 from raycp.errors import DataError, ModelError, UnsafeFileError
 from raycp.models import Bundle, read_model
+from raycp.models.place import local_folder
 
 _KIND_OF_STAGE = {
     "classifier": "classifier",
@@ -37,7 +37,7 @@ def read_parents(config: TrainConfig) -> dict[str, Bundle]:
     parents = {}
     for name, model in config.models.items():
         key = f"models.{name}.path"
-        if not Path(model.path).expanduser().is_dir():
+        if not local_folder(model.path).is_dir():
             raise ModelError(f"{key}: there is no directory {model.path}.")
         try:
             bundle = read_model(model.path)

@@ -112,7 +112,14 @@ def test_parts_share_a_batch_evenly() -> None:
 
 def test_workers_share_a_batch_evenly() -> None:
     message = refused({**CLASSIFIER, "batch_size": 10}, engine={"workers": 3})
-    assert "batch_size of classifier, 10, must be a multiple of engine.workers, 3" in message
+    assert "batch_size of classifier, 10, must be a multiple of engine.workers, 3, for example 9." in message
+    message = refused({**CLASSIFIER, "batch_size": 64}, engine={"workers": 4, "min_workers": 2})
+    assert (
+        "batch_size of classifier, 64, must be a multiple of every number from engine.min_workers to workers, 2, 3, 4, "
+        "for example 60."
+    ) in message
+    message = refused(CLASSIFIER, engine={"workers": 2, "min_workers": 3})
+    assert "min_workers must be at most workers, 2, got 3" in message
 
 
 @pytest.mark.parametrize(
