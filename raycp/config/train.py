@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from raycp.config.base import Float, Frozen, Location
 from raycp.config.certify import Sigma
-from raycp.config.data import DataConfig
+from raycp.config.data import DataConfig, FolderData, ParquetData
 from raycp.config.stages import (
     Backbone,
     ClassifierStage,
@@ -21,6 +21,16 @@ from raycp.config.stages import (
     StageConfig,
     needs,
 )
+
+
+class Streaming(Frozen):
+    """Training images stay in their files, for sets that do not fit into memory.
+
+    Each worker reads and decodes its share ahead of the steps, through Ray Data. Every image occurs once per epoch.
+    """
+
+    window: int = Field(16384, ge=1)
+    """Images that are shuffled together, roughly: those of a few row groups; a reader holds them as they are stored."""
 
 
 class TrainEngine(Frozen):
@@ -44,6 +54,8 @@ class TrainEngine(Frozen):
     """Steps between two validations; null: at the end of each stage alone."""
     max_failures: int = Field(2, ge=0)
     """Lost workers after which the job goes on from its last checkpoint."""
+    readers: int = Field(2, ge=1)
+    """With streaming: tasks of each worker that read and decode, a window each, on what the training leaves idle."""
 
     @model_validator(mode="after")
     def _elastic_upwards(self) -> TrainEngine:
@@ -68,6 +80,8 @@ class TrainConfig(Frozen):
 
     data: DataConfig
     """Training images."""
+    streaming: Streaming | None = None
+    """Leave them in their files, which all nodes see under the same path; null reads them once, into memory."""
     validation: DataConfig | None = None
     """Held-out images, on which each stage is measured while it trains (engine.validation_steps) and at its end."""
     validation_sigmas: tuple[Sigma, ...] = (0.25, 0.5, 1.0)
@@ -87,6 +101,11 @@ class TrainConfig(Frozen):
 
     @model_validator(mode="after")
     def _complete(self) -> TrainConfig:
+        if self.streaming is not None and not isinstance(self.data, ParquetData | FolderData):
+            raise ValueError(
+                f"streaming must be null for data.name {self.data.name}, which is only read whole; parquet and "
+                "folder data can stream."
+            )
         names = [*self.models, *(stage.name for stage in self.stages)]
         repeated = [name for name in names if names.count(name) > 1]
         if repeated:

@@ -36,6 +36,16 @@ class ImageSet:
         return len(self.indices)
 
     @property
+    def shape(self) -> tuple[int, ...]:
+        """(C, H, W) of every image."""
+        return self.images.shape[1:]
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that the set takes, in bytes."""
+        return self.images.nbytes + self.labels.nbytes
+
+    @property
     def num_classes(self) -> int:
         """As many as the data set names, otherwise as many as its largest label asks for."""
         return count_classes(self.labels, self.class_names)

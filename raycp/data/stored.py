@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from raycp.config.data import DataConfig, FolderData, ParquetData
 from raycp.data.decode import Model, decode_images
 from raycp.data.folder import FolderImages, open_folder
+from raycp.data.images import count_classes
 from raycp.data.parquet import ParquetImages, open_parquet
 from raycp.data.selection import select_indices
 from raycp.errors import DataError
@@ -47,6 +48,16 @@ class StoredImages:
 
     def __len__(self) -> int:
         return len(self.indices)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that the set takes without its images, in bytes."""
+        return self.indices.nbytes + self.labels.nbytes + self.group_rows.nbytes
+
+    @property
+    def num_classes(self) -> int:
+        """As many as the data set names, otherwise as many as its largest label asks for."""
+        return count_classes(self.labels, self.class_names)
 
     def decoded(self, rows: NDArray[np.int64], chunk: int) -> Iterator[NDArray[np.uint8]]:
         """Images `rows`, in that order: uint8 [n,C,H,W], n at most `chunk`.

@@ -9,9 +9,12 @@ import numpy as np
 from raycp.config.stages import ClassifierStage, ConsistencyStage, DenoiserStage, StageConfig, needs
 from raycp.config.train import TrainConfig, level_problem
 from raycp.data import ImageSet
+from raycp.data.stored import StoredImages
 from raycp.errors import DataError, ModelError, UnsafeFileError
 from raycp.models import Bundle, read_model
 from raycp.models.place import local_folder
+
+Images = ImageSet | StoredImages
 
 _KIND_OF_STAGE = {
     "classifier": "classifier",
@@ -54,7 +57,7 @@ def read_parents(config: TrainConfig) -> dict[str, Bundle]:
 
 
 def require_fit(
-    config: TrainConfig, parents: dict[str, Bundle], images: ImageSet, held_out: ImageSet | None
+    config: TrainConfig, parents: dict[str, Bundle], images: Images, held_out: ImageSet | None
 ) -> None:
     """Check the models of other trainings, the networks to be made and the held-out images against the training images.
 
@@ -82,7 +85,7 @@ def require_fit(
     for stage in config.stages:
         _require_trainable(stage, images, classes)
     if held_out is not None:
-        if held_out.images.shape[1:] != images.images.shape[1:]:
+        if held_out.shape != images.shape:
             raise DataError(
                 f"validation: the images are {_size(held_out)}, but the training images (data) are {_size(images)}; "
                 "they must agree."
@@ -113,14 +116,14 @@ def _bounds(bundle: Bundle) -> tuple[float, float]:
     return schedule["sigma_min"], schedule["sigma_max"]
 
 
-def _require_shape(what: str, bundle: Bundle, images: ImageSet) -> None:
+def _require_shape(what: str, bundle: Bundle, images: Images) -> None:
     network = bundle.recipe.get("network")
     if network is None:
         channels, size = bundle.recipe["in_channels"], bundle.recipe["arguments"]["image_size"]
     else:
         channels, size = network["in_channels"], network["sample_size"]
     size = (size, size) if isinstance(size, int) else size
-    if channels == images.images.shape[1] and (size is None or tuple(size) == images.images.shape[2:]):
+    if channels == images.shape[0] and (size is None or tuple(size) == images.shape[1:]):
         return
     height, width = size or ("any", "any")
     raise ModelError(
@@ -129,8 +132,8 @@ def _require_shape(what: str, bundle: Bundle, images: ImageSet) -> None:
     )
 
 
-def _require_classifier(what: str, bundle: Bundle, key: str, images: ImageSet) -> None:
-    recipe, half = bundle.recipe, [0.5] * images.images.shape[1]
+def _require_classifier(what: str, bundle: Bundle, key: str, images: Images) -> None:
+    recipe, half = bundle.recipe, [0.5] * images.shape[0]
     if recipe["mean"] != half or recipe["std"] != half:
         raise ModelError(
             f"{what}, whose mean and std are {recipe['mean']} and {recipe['std']}; training gives its networks "
@@ -146,14 +149,14 @@ def _require_classifier(what: str, bundle: Bundle, key: str, images: ImageSet) -
         )
 
 
-def _require_trainable(stage: StageConfig, images: ImageSet, classes: int) -> None:
+def _require_trainable(stage: StageConfig, images: Images, classes: int) -> None:
     """Whether a new network of the stage's shape takes the images."""
     if isinstance(stage, ClassifierStage) and classes < 2:
         raise DataError(f"stages: {stage.name} needs images of at least 2 classes, got {classes} (data).")
     if not isinstance(stage, DenoiserStage | ConsistencyStage) or stage.block_out_channels is None:
         return
     factor = 2 ** (len(stage.block_out_channels) - 1)
-    if any(side % factor for side in images.images.shape[2:]):
+    if any(side % factor for side in images.shape[1:]):
         raise ModelError(
             f"stages: block_out_channels of {stage.name} has {len(stage.block_out_channels)} resolutions, which halve "
             f"the images {len(stage.block_out_channels) - 1} times: their sides must be multiples of {factor}, got "
@@ -161,6 +164,6 @@ def _require_trainable(stage: StageConfig, images: ImageSet, classes: int) -> No
         )
 
 
-def _size(images: ImageSet) -> str:
-    _, channels, height, width = images.images.shape
+def _size(images: Images) -> str:
+    channels, height, width = images.shape
     return f"{channels} channel(s), {height}x{width} pixels"

@@ -16,6 +16,7 @@ from raycp.config import Engine, differences, resolved, without_locations
 from raycp.config.stages import backbone_of
 from raycp.config.train import TrainConfig
 from raycp.data import ImageSet, load_images, require_grid
+from raycp.data.stored import StoredImages, open_images
 from raycp.distributed.cluster import connected
 from raycp.distributed.journal import Journal, emptied, start_mailbox
 from raycp.distributed.preflight import read_parents, require_fit
@@ -45,9 +46,14 @@ def train_models(config: TrainConfig, out: str, report: Callable[[dict[str, Any]
         ClusterError: fewer CPUs or GPUs than the workers want.
     """
     storage = Storage(out)
-    images = require_grid(load_images(config.data))
+    images: ImageSet | StoredImages
+    if config.streaming is None:
+        images = require_grid(load_images(config.data))
+        data = {"training": images.sha256, "source": images.source}
+    else:
+        images = open_images(config.data)
+        data = {"training_files": images.sha256, "source": images.source}
     held_out = None if config.validation is None else require_grid(load_images(config.validation))
-    data = {"training": images.sha256, "source": images.source}
     if held_out is not None:
         data["validation"] = held_out.sha256
     parents = read_parents(config)
@@ -77,7 +83,7 @@ def train_models(config: TrainConfig, out: str, report: Callable[[dict[str, Any]
                 report(line)
 
             place = Engine(address=config.engine.address, dashboard=config.engine.dashboard)
-            held = images.images.nbytes + (0 if held_out is None else held_out.images.nbytes)
+            held = images.nbytes + (0 if held_out is None else held_out.nbytes)
             with connected(place, held) as dashboard, closing(journal):
                 if dashboard is not None:
                     report({"note": f"connected to Ray, dashboard at {dashboard}"})
@@ -94,7 +100,7 @@ def _fit(
     storage: Storage,
     mailbox: Any,
     data: dict[str, str],
-    images: ImageSet,
+    images: ImageSet | StoredImages,
     held_out: ImageSet | None,
     backbones: dict[str, dict[str, np.ndarray] | None],
 ) -> None:
@@ -112,7 +118,7 @@ def _fit(
         "out": storage.path(),
         "mailbox": mailbox,
         "data": data,
-        "images": ray.put(_arrays(images)),
+        "images": ray.put(images if isinstance(images, StoredImages) else _arrays(images)),
         "held_out": None if held_out is None else ray.put(_arrays(held_out)),
         "backbones": ray.put(backbones),
     }
@@ -164,6 +170,8 @@ def _claim(storage: Storage, config: TrainConfig, data: dict[str, str]) -> None:
     """Write the configuration into an empty directory, or find the same one there."""
     content = {"config": resolved(config), "identity": without_locations(config) | {"data": data}}
     del content["identity"]["engine"]
+    if config.streaming is None:
+        del content["identity"]["streaming"]
     found = storage.read(CONFIG)
     if found is None:
         storage.write(CONFIG, json.dumps(content, indent=2).encode())

@@ -23,8 +23,8 @@ from raycp.config.stages import (
     backbone_of,
 )
 from raycp.config.train import TrainConfig
-from raycp.data import count_classes
 from raycp.distributed.trained_models import build_trained, has_model, make_unet, save_model
+from raycp.distributed.training_set import TrainingSet
 from raycp.errors import TrainingError
 from raycp.models import ResidualClassifier, read_model
 from raycp.storage import Storage
@@ -45,8 +45,8 @@ def train_worker(job: dict[str, Any]) -> None:
     """The training loop of one worker.
 
     Args:
-        job: `config` (resolved TrainConfig), `out` (path or URI of the run), `data` (hashes, for the cards), `images`
-            and `held_out`: object references of (images uint8 [M,C,H,W], labels [M], class names), the latter None
+        job: `config` (resolved TrainConfig), `out` (path or URI of the run), `data` (hashes, for the cards), `images`:
+            see TrainingSet; `held_out`: object reference of (images uint8 [M,C,H,W], labels [M], class names), None
             without validation; `backbones`: reference of the weights of ImageNet backbones by stage; `mailbox`: the
             actor that takes what the first worker has to tell.
 
@@ -58,12 +58,13 @@ def train_worker(job: dict[str, Any]) -> None:
     config = parse_config(TrainConfig, job["config"])
     torch.set_num_threads(max(1, int(config.engine.cpus_per_worker)))
     torch.use_deterministic_algorithms(True, warn_only=True)
-    training_set = ray.get(job["images"])
     held_out = None if job["held_out"] is None else ray.get(job["held_out"])
     context = ray.train.get_context()
+    rank, world = context.get_world_rank(), context.get_world_size()
+    images = TrainingSet(job["images"], config, rank, world)
     worker = _Worker(
-        config, Storage(job["out"]), job["data"], training_set, held_out, context.get_world_rank(),
-        context.get_world_size(), ray.get(job["backbones"]), job["mailbox"],
+        config, Storage(job["out"]), job["data"], images, held_out, rank, world, ray.get(job["backbones"]),
+        job["mailbox"],
     )  # fmt: skip
     try:
         worker.run()
@@ -77,7 +78,7 @@ class _Worker:
         config: TrainConfig,
         storage: Storage,
         data: dict[str, str],
-        images: Any,
+        images: TrainingSet,
         held_out: Any,
         rank: int,
         world: int,
@@ -90,7 +91,7 @@ class _Worker:
         self._storage = storage
         self._mailbox = mailbox
         self._data = data
-        self._images, self._labels, self._class_names = images
+        self._images = images
         self._rank = rank
         self._world = world
         self._backbones = backbones
@@ -143,7 +144,7 @@ class _Worker:
             target.to(self._device)
         network = ray.train.torch.prepare_model(plain)  # moves it to the device
         batches = Batches(
-            self._images, self._labels, stage.batch_size, stage.max_shift,
+            self._images.of_stage(number, stage), stage.batch_size, stage.max_shift,
             (self._config.seed, number), self._rank, self._world, self._device, stage.flip,
             stage.copies if isinstance(stage, ClassifierStage) else 1, stage.accumulate,
         )  # fmt: skip
@@ -196,12 +197,12 @@ class _Worker:
         return self._sum_over_workers(value) / self._world
 
     def _make(self, stage: StageConfig) -> nn.Module:
-        channels, height, width = self._images.shape[1:]
+        channels, height, width = self._images.shape
         if isinstance(stage, ClassifierStage):
             if stage.start is not None:
                 before: nn.Module = copy.deepcopy(self._done[stage.start].network)
                 return before.train().requires_grad_(True)
-            classes = count_classes(self._labels, self._class_names)
+            classes = self._images.num_classes
             return ResidualClassifier(classes, channels, stage.widths, stage.blocks, stage.groups)
         if isinstance(stage, FinetuneStage):
             start: nn.Module = copy.deepcopy(self._done[stage.start].network)
@@ -264,9 +265,10 @@ class _Worker:
             "parents": dict(self._sha256),
             "metrics": metrics,
         }
-        size = tuple(self._images.shape[2:])
+        _, height, width = self._images.shape
         diffusion = diffusion_of(stage, self._done)
-        save_model(self._storage, name, network.cpu(), diffusion, size, self._class_names, card)
+        classes = self._images.class_names
+        save_model(self._storage, name, network.cpu(), diffusion, (height, width), classes, card)
 
     def _checkpoint(self, name: str, training: StageTraining, window: list[float]) -> None:
         import ray.train

@@ -6,6 +6,7 @@ Every worker draws the whole batch's randomness and keeps its share, so that no 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -48,12 +49,60 @@ class _Draws:
     mirrored_B: Tensor
 
 
-class Batches:
-    """Draws batches of a training set.
+class TrainingImages(Protocol):
+    """Where images come from: from memory, or streamed."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(C, H, W) of every image."""
+        ...
+
+    def __len__(self) -> int:
+        """Number of images M."""
+        ...
+
+    def take(self, sample: int, index_B: Tensor) -> tuple[Tensor, Tensor]:
+        """Images, uint8 [B, C, H, W], and labels, int64 [B], of B consecutive samples of a stage.
+
+        Args:
+            sample: number of the first one, counted from the start of the stage over all workers.
+            index_B: drawn at random in 0..M-1 for each of them, for sets in which any image can be had at any time.
+        """
+        ...
+
+
+class LoadedImages:
+    """A training set in memory: what is drawn is what is taken.
 
     Args:
         images_MCHW: uint8; never copied as a whole, so that all workers of a node can share it.
         labels_M: int64.
+    """
+
+    def __init__(self, images_MCHW: np.ndarray, labels_M: np.ndarray) -> None:
+        self._images = images_MCHW
+        self._labels = torch.from_numpy(np.array(labels_M))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """See `TrainingImages`."""
+        return self._images.shape[1:]
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def take(self, sample: int, index_B: Tensor) -> tuple[Tensor, Tensor]:
+        """See `TrainingImages`."""
+        # NumPy's indexing copies the rows alone; torch would warn of an array that it must not write to.
+        rows_BCHW = np.ascontiguousarray(self._images[index_B.numpy()])
+        return torch.from_numpy(rows_BCHW), self._labels[index_B]
+
+
+class Batches:
+    """Draws batches of a training set.
+
+    Args:
+        images: the set.
         batch_size: of all workers together.
         max_shift: images are shifted by up to this many pixels each way, filled with 0.
         key: (seed, number of the stage).
@@ -66,8 +115,7 @@ class Batches:
 
     def __init__(
         self,
-        images_MCHW: np.ndarray,
-        labels_M: np.ndarray,
+        images: TrainingImages,
         batch_size: int,
         max_shift: int,
         key: tuple[int, int],
@@ -79,8 +127,7 @@ class Batches:
         parts: int = 1,
     ) -> None:
         self._device = device or torch.device("cpu")
-        self._images = images_MCHW
-        self._labels = torch.from_numpy(np.array(labels_M))
+        self._images = images
         self._batch_size = batch_size
         self._max_shift = max_shift
         self._flip = flip
@@ -97,7 +144,7 @@ class Batches:
             self._latest = (step, self._draw(step))
         draws = self._latest[1]
         mine = slice(self._first + part * self._part, self._first + (part + 1) * self._part)
-        x_BCHW, label_B = self._fetch(draws.index_B[mine])
+        x_BCHW, label_B = self._images.take(step * self._batch_size + mine.start, draws.index_B[mine])
         if self._flip:
             x_BCHW = torch.where(draws.mirrored_B[mine][:, None, None, None], x_BCHW.flip(-1), x_BCHW)
         if self._max_shift:
@@ -115,7 +162,7 @@ class Batches:
         """Everything random in a step, for all workers; the order of the draws is part of what a seed means."""
         word = np.random.SeedSequence([*self._key, step]).generate_state(1, np.uint64)[0]
         generator = torch.Generator().manual_seed(int(word >> np.uint64(1)))
-        B, shape = self._batch_size, self._images.shape[1:]
+        B, shape = self._batch_size, self._images.shape
         return _Draws(
             index_B=torch.randint(len(self._images), (B,), generator=generator),
             shift_B2=torch.randint(-self._max_shift, self._max_shift + 1, (B, 2), generator=generator),
@@ -124,12 +171,6 @@ class Batches:
             normal_B=torch.randn(B, generator=generator, dtype=torch.float64),
             mirrored_B=torch.rand(B, generator=generator) < 0.5,
         )
-
-    def _fetch(self, index_B: Tensor) -> tuple[Tensor, Tensor]:
-        """Images, uint8 [B, C, H, W], and labels, int64 [B], of these rows."""
-        # NumPy's indexing copies the rows alone; torch would warn of an array that it must not write to.
-        rows_BCHW = np.ascontiguousarray(self._images[index_B.numpy()])
-        return torch.from_numpy(rows_BCHW), self._labels[index_B]
 
 
 def shifted(x_BCHW: Tensor, shift_B2: Tensor) -> Tensor:

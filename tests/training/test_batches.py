@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from raycp.training.batches import Batches
+from raycp.training.batches import Batches, LoadedImages
 
 SIZE, COPIES, MAX_SHIFT, KEY = 12, 2, 2, (5, 1)
 
@@ -25,7 +25,7 @@ def read_only_set() -> tuple[np.ndarray, np.ndarray]:
 
 def make(**changes: Any) -> Batches:
     options = {"flip": True, "copies": COPIES, **changes}
-    return Batches(*read_only_set(), SIZE, MAX_SHIFT, KEY, **options)
+    return Batches(LoadedImages(*read_only_set()), SIZE, MAX_SHIFT, KEY, **options)
 
 
 def plain_batch(step: int) -> tuple[Tensor, ...]:
@@ -80,13 +80,13 @@ def test_images_larger_than_memory_are_left_where_they_are() -> None:
     """Ten million rows of 3x64x64 would take 123 GB, here one image that all rows share."""
     image = np.arange(3 * 64 * 64).reshape(3, 64, 64) % 256
     images = np.broadcast_to(image.astype(np.uint8), (10_000_000, 3, 64, 64))
-    batch = Batches(images, np.broadcast_to(np.int64(1), 10_000_000), 4, 0, (0, 0))(0)
+    batch = Batches(LoadedImages(images, np.broadcast_to(np.int64(1), 10_000_000)), 4, 0, (0, 0))(0)
     assert torch.equal(batch.x_BCHW[3], torch.from_numpy(image).float() / 255)
 
 
 def test_images_in_another_memory_layout_give_batches_in_the_usual_one() -> None:
     images, labels = read_only_set()
     other = np.asfortranarray(images)
-    batch = Batches(other, labels, SIZE, 0, KEY)(0)
+    batch = Batches(LoadedImages(other, labels), SIZE, 0, KEY)(0)
     assert batch.x_BCHW.is_contiguous()
-    assert torch.equal(batch.x_BCHW, Batches(images, labels, SIZE, 0, KEY)(0).x_BCHW)
+    assert torch.equal(batch.x_BCHW, Batches(LoadedImages(images, labels), SIZE, 0, KEY)(0).x_BCHW)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from training_setups import train_config
 
 from raycp.maths import karras_grid
-from raycp.training.batches import Batches
+from raycp.training.batches import Batches, LoadedImages
 from raycp.training.classifier_losses import consistency_regularised_loss
 from raycp.training.stages import Diffusion, Trained, stage_loss
 
@@ -30,7 +30,7 @@ class Zero(nn.Module):
 def batches_of(copies: int = 1) -> Batches:
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (20, 1, 8, 8), dtype=np.uint8)
-    return Batches(images, rng.integers(0, 3, 20), 8, 0, (1, 2), copies=copies)
+    return Batches(LoadedImages(images, rng.integers(0, 3, 20)), 8, 0, (1, 2), copies=copies)
 
 
 def classifier() -> nn.Module:

@@ -154,3 +154,11 @@ def test_workers_share_a_batch_evenly() -> None:
 )
 def test_values_outside_their_range_are_named(stage: dict[str, Any], words: str) -> None:
     assert words in refused(stage)
+
+
+def test_only_parquet_and_folders_stream() -> None:
+    words = "streaming must be null for data.name digits, which is only read whole; parquet and folder data can stream"
+    assert words in refused(CLASSIFIER, streaming={})
+    for name in ("parquet", "folder"):
+        config = train_config(CLASSIFIER, streaming={}, data={"name": name, "path": "anywhere"})
+        assert config.streaming is not None and config.streaming.window == 16384

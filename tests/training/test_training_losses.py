@@ -14,7 +14,7 @@ from raycp.errors import TrainingError
 from raycp.maths import karras_grid
 from raycp.models import ResidualClassifier
 from raycp.training import distances
-from raycp.training.batches import Batches, shifted
+from raycp.training.batches import Batches, LoadedImages, shifted
 from raycp.training.loop import StageTraining, schedule
 from raycp.training.losses import distillation_loss, edm_loss, finetune_loss
 from raycp.training.networks import features_of, inherit
@@ -145,12 +145,16 @@ def images_and_labels() -> tuple[np.ndarray, np.ndarray]:
 
 def test_workers_share_one_batch() -> None:
     images, labels = images_and_labels()
-    whole = Batches(images, labels, 12, 1, key=(3, 1))(7)
-    shares = [Batches(images, labels, 12, 1, (3, 1), rank, 3)(7) for rank in range(3)]
+    data = LoadedImages(images, labels)
+    whole = Batches(data, 12, 1, key=(3, 1))(7)
+    shares = [Batches(data, 12, 1, (3, 1), rank, 3)(7) for rank in range(3)]
     for name in ("x_BCHW", "label_B", "noise_BCHW", "uniform_B", "normal_B"):
         joint = torch.cat([getattr(share, name) for share in shares])
         assert torch.equal(joint, getattr(whole, name)), name
-    for other in (Batches(images, labels, 12, 1, (3, 2))(7), Batches(images, labels, 12, 1, (3, 1))(8)):
+    for other in (
+        Batches(data, 12, 1, (3, 2))(7),
+        Batches(data, 12, 1, (3, 1))(8),
+    ):
         assert not torch.equal(other.noise_BCHW, whole.noise_BCHW)
 
 
@@ -158,7 +162,7 @@ def make_training(steps: int = 12) -> StageTraining:
     images, labels = images_and_labels()
     torch.manual_seed(0)
     network = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
-    batches = Batches(images, labels, 16, 1, key=(0, 0))
+    batches = Batches(LoadedImages(images, labels), 16, 1, key=(0, 0))
     config = ClassifierStage(stage="classifier", steps=steps, batch_size=16, learning_rate=0.05)
 
     def loss(step: int, part: int) -> Tensor:
@@ -170,7 +174,9 @@ def make_training(steps: int = 12) -> StageTraining:
 
 def test_half_of_the_images_are_reflected_and_nothing_else_changes() -> None:
     images, labels = images_and_labels()
-    plain, flipped = (Batches(images, labels, 64, 0, (3, 1), flip=flip)(7) for flip in (False, True))
+    plain, flipped = (
+        Batches(LoadedImages(images, labels), 64, 0, (3, 1), flip=flip)(7) for flip in (False, True)
+    )
     mirrored = (flipped.x_BCHW == plain.x_BCHW.flip(-1)).all(dim=(1, 2, 3))
     same = (flipped.x_BCHW == plain.x_BCHW).all(dim=(1, 2, 3))
     assert (mirrored | same).all()

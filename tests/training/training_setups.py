@@ -13,7 +13,7 @@ from raycp.config.stages import ClassifierStage
 from raycp.config.train import TrainConfig
 from raycp.data import load_images
 from raycp.models import ResidualClassifier
-from raycp.training.batches import Batches
+from raycp.training.batches import Batches, LoadedImages
 from raycp.training.loop import StageTraining
 from raycp.training.stages import stage_loss
 
@@ -40,8 +40,7 @@ def classifier_training(
     network = wrap(plain)
     images = load_images(DigitsData(**DIGITS))
     batches = Batches(
-        images.images,
-        images.labels,
+        LoadedImages(images.images, images.labels),
         config.batch_size,
         config.max_shift,
         (0, 0),
