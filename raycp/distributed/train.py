@@ -170,8 +170,6 @@ def _claim(storage: Storage, config: TrainConfig, data: dict[str, str]) -> None:
     """Write the configuration into an empty directory, or find the same one there."""
     content = {"config": resolved(config), "identity": without_locations(config) | {"data": data}}
     del content["identity"]["engine"]
-    if config.streaming is None:
-        del content["identity"]["streaming"]
     found = storage.read(CONFIG)
     if found is None:
         storage.write(CONFIG, json.dumps(content, indent=2).encode())
