@@ -10,7 +10,7 @@ from raycp.config.stages import ClassifierStage, ConsistencyStage, DenoiserStage
 from raycp.config.train import TrainConfig, level_problem
 from raycp.data import ImageSet
 from raycp.data.stored import StoredImages
-from raycp.errors import DataError, ModelError, UnsafeFileError
+from raycp.errors import DataError, ModelError, StorageError, UnsafeFileError
 from raycp.models import Bundle, read_model
 from raycp.models.place import local_folder
 
@@ -35,16 +35,17 @@ def read_parents(config: TrainConfig) -> dict[str, Bundle]:
 
     Raises:
         ModelError: files are missing or damaged, or a weight is NaN or infinite.
+        StorageError: an object store does not answer.
         UnsafeFileError: a file would run code.
     """
     parents = {}
     for name, model in config.models.items():
         key = f"models.{name}.path"
-        if not local_folder(model.path).is_dir():
-            raise ModelError(f"{key}: there is no directory {model.path}.")
         try:
+            if not local_folder(model.path).is_dir():
+                raise ModelError(f"there is no directory {model.path}.")
             bundle = read_model(model.path)
-        except (ModelError, UnsafeFileError) as err:
+        except (ModelError, StorageError, UnsafeFileError) as err:
             raise type(err)(f"{key}: {err}") from err
         bad = [tensor for tensor, array in bundle.state.items() if not np.isfinite(array).all()]
         if bad:

@@ -118,6 +118,15 @@ def test_parents_that_do_not_fit(
     refused(train(stage, parent=make(tmp_path / "parent")), tmp_path, *words)
 
 
+def test_a_parent_may_be_named_by_a_uri(train: Run, tmp_path: Path) -> None:
+    parent = denoiser(tmp_path / "parent", size=16)
+    refused(
+        train(DISTIL, models={"parent": {"path": parent.as_uri()}}), tmp_path, "models.parent", "16x16 pixels"
+    )
+    missing = (tmp_path / "nowhere").as_uri()
+    refused(train(DISTIL, models={"parent": {"path": missing}}), tmp_path, "models.parent.path: ", "nowhere")
+
+
 def test_the_perceptual_classifier_may_have_other_classes_but_not_another_resolution(
     train: Run, tmp_path: Path
 ) -> None:
