@@ -219,3 +219,34 @@ def test_an_unwritable_run_directory(train: Run, tmp_path: Path) -> None:
         result, tmp_path, f"cannot lock {tmp_path / 'file' / 'run'}", "check the path and its permissions"
     )
     assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_run_directory_of_another_configuration(train: Run, tmp_path: Path) -> None:
+    stage = {"stage": "classifier"}
+    with pytest.raises(AssertionError, match="Ray was started"):
+        train(stage)
+    recorded = (tmp_path / "run" / "train.json").read_bytes()
+    status, message = train({**stage, "learning_rate": 0.5})
+    assert status == 1 and "holds a training with another configuration" in message
+    assert "learning_rate" in message and "Take another --out" in message
+    assert (tmp_path / "run" / "train.json").read_bytes() == recorded
+    with pytest.raises(AssertionError, match="Ray was started"):  # where it runs is no part of it
+        train(stage, engine={"workers": 1})
+
+
+def test_a_missing_backbone(train: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (6, 32, 32, 3), dtype=np.uint8)
+    np.savez(tmp_path / "colour.npz", images=images, labels=np.arange(6))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path / "cache" / "hub"))
+    stage = {"stage": "consistency", "teacher": None, "method": "training", "sigma_max": 2.0}
+    for weights, words in (
+        ("nowhere.pth", "stages.0.perceptual.weights: there is no file nowhere.pth"),
+        (None, "squeezenet1_1-b8a52dc0.pth"),
+    ):
+        perceptual = {"net": "squeeze", "weights": weights, "resize": None}
+        result = train(
+            {**stage, "perceptual": perceptual}, data={"name": "npz", "path": str(tmp_path / "colour.npz")}
+        )
+        refused(result, tmp_path, words)

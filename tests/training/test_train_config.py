@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from training_setups import train_config
+from training_setups import DIGITS, train_config
 
 from raycp.config import resolved
 from raycp.config.stages import ConsistencyStage
@@ -100,6 +100,32 @@ def test_a_kind_may_be_trained_several_times_under_names() -> None:
     assert "classifier must not repeat" in refused(CLASSIFIER, CLASSIFIER)
     assert "denoiser must not repeat" in refused(DENOISER, models={"denoiser": {"path": "d"}})
     assert "name" in refused({**CLASSIFIER, "name": "../up"})
+
+
+GRID = {**CONSISTENCY, "loss": "l2", "sigma_min": 0.5, "sigma_max": 2.0}
+
+
+@pytest.mark.parametrize(
+    ("stages", "sections", "words"),
+    [
+        (
+            [GRID, {**FINETUNE, "loss": "l2", "sigmas": [0.25, 1.1]}], {},
+            "sigmas of finetune has 1.1, 2.2 in [-1,1] units, outside sigma_min 0.5 to sigma_max 2 of the consistency "
+            "model finetune; allowed are 0.25 to 1.",
+        ),
+        (
+            [GRID, {**CLASSIFIER, "noise_sigma": 0.2, "purifier": "consistency"}], {},
+            "noise_sigma of classifier has 0.2, 0.4 in [-1,1] units",
+        ),
+        ([GRID], {"validation": DIGITS, "validation_sigmas": [0.2]}, "validation_sigmas has 0.2, 0.4 in [-1,1] units"),
+    ],
+)  # fmt: skip
+def test_noise_levels_outside_the_grid_are_named(
+    stages: list[dict[str, Any]], sections: dict[str, Any], words: str
+) -> None:
+    assert words in refused(DENOISER, *stages, **sections)
+    wide = {**GRID, "sigma_min": 0.3, "sigma_max": 3.0}
+    train_config(DENOISER, *[wide if stage is GRID else stage for stage in stages], **sections)
 
 
 def test_parts_share_a_batch_evenly() -> None:
