@@ -204,13 +204,19 @@ def trained_purifier(
 
     A consistency model is conditioned on the grid time nearest to the noise level, or on that level itself (`exact`).
     """
-    if diffusion.num_steps is None:
-        denoise = edm_model(network, diffusion.sigma_data)
-        return lambda x, sigma: denoise(x, torch.tensor(sigma))
-    model = _consistency(network, diffusion)
-    return lambda x, sigma: model(
-        x, torch.tensor(sigma) if exact else diffusion.snapped(torch.tensor([sigma]))[0]
+    model = (
+        edm_model(network, diffusion.sigma_data)
+        if diffusion.num_steps is None
+        else _consistency(network, diffusion)
     )
+
+    def purify(x_BCHW: Tensor, sigma: float) -> Tensor:
+        time = torch.tensor(sigma, dtype=torch.float64)  # in float32 the boundary condition would be missed
+        if diffusion.num_steps is not None and not exact:
+            time = diffusion.snapped(time[None])[0]
+        return model(x_BCHW, time)
+
+    return purify
 
 
 def purifier_in(trained: Trained) -> Callable[[Tensor, float], Tensor]:

@@ -14,7 +14,7 @@ from training_setups import train_config
 from raycp.maths import karras_grid
 from raycp.training.batches import Batches, LoadedImages
 from raycp.training.classifier_losses import consistency_regularised_loss
-from raycp.training.stages import Diffusion, Trained, stage_loss
+from raycp.training.stages import Diffusion, Trained, stage_loss, trained_purifier
 
 SIGMA = 0.5
 COMMON = {"steps": 1, "batch_size": 8}
@@ -152,3 +152,19 @@ def test_consistency_training_goes_without_a_teacher() -> None:
     )
     assert torch.allclose(loss, (later - earlier).square().mean(dim=(1, 2, 3)), atol=1e-6)
     assert loss.max() > 1e-3
+
+
+class Large(nn.Module):
+    """Whatever is not exactly 0 before it shows."""
+
+    def forward(self, x_BCHW: Tensor, conditioning_B: Tensor, return_dict: bool) -> tuple[Tensor]:
+        return (torch.full_like(x_BCHW, 1e6),)
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_the_boundary_condition_is_exact(exact: bool) -> None:
+    """sigma_min is 0.002, which is another number in float32."""
+    x_BCHW = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    purify = trained_purifier(Large(), Diffusion(0.5, 8, 0.002, 2.0), exact)
+    assert torch.equal(purify(x_BCHW, 0.002), x_BCHW)
+    assert not torch.allclose(purify(x_BCHW, 0.5), x_BCHW)
