@@ -49,6 +49,8 @@ def _print(line: dict[str, Any]) -> None:
         seconds = round(line["seconds_left"])
         speed = f"{line['images_per_second']:,.0f} images/s, ETA {seconds // 60}:{seconds % 60:02d}"
         text = f"step {line['step']:,}/{line['progress']:,}, loss {line['loss']:.4g}, {speed}"
+    elif line.get("restored"):
+        text = f"goes on from step {line['step']:,}"
     elif line.get("done"):
         text = f"done in {line['seconds']:.0f} s"
     elif "metrics" in line:

@@ -80,7 +80,8 @@ def train_models(config: TrainConfig, out: str, report: Callable[[dict[str, Any]
                     return
                 if "progress" not in line:
                     journal.add(line)
-                report(line)
+                if "again" not in line:
+                    report(line)
 
             place = Engine(address=config.engine.address, dashboard=config.engine.dashboard)
             held = images.nbytes + (0 if held_out is None else held_out.nbytes)

@@ -39,6 +39,8 @@ from raycp.training.validation import HeldOut
 
 _PROGRESS_SECONDS = 5.0
 _EXAMPLES = 8
+# A line that was told less than this before a checkpoint may have died with the driver: the checkpoint keeps it.
+_RETOLD_SECONDS = 60.0
 
 
 def train_worker(job: dict[str, Any]) -> None:
@@ -104,6 +106,7 @@ class _Worker:
             )  # fmt: skip
         self._done: dict[str, Trained] = {}
         self._sha256: dict[str, str] = {}
+        self._recent: list[tuple[float, dict[str, Any]]] = []
 
     def run(self) -> None:
         """All stages that are not on disk yet."""
@@ -126,6 +129,9 @@ class _Worker:
         import ray
 
         if self._rank == 0:
+            if "progress" not in line:
+                plain = {key: value for key, value in line.items() if key != "examples"}
+                self._recent.append((time.monotonic(), plain))
             sent = self._mailbox.put.remote(line)
             if wait:
                 ray.get(sent)
@@ -276,7 +282,10 @@ class _Worker:
         with tempfile.TemporaryDirectory() as folder:
             checkpoint = None
             if self._rank == 0:
-                state = {"stage": name, "training": training.state(), "window": window}
+                since = time.monotonic() - _RETOLD_SECONDS
+                self._recent = [told for told in self._recent if told[0] >= since]
+                lines = [line for _, line in self._recent if line.get("stage") == name]
+                state = {"stage": name, "training": training.state(), "window": window, "told": lines}
                 torch.save(state, Path(folder) / "state.pt")
                 checkpoint = ray.train.Checkpoint.from_directory(folder)
             ray.train.report({"stage": name, "step": training.step}, checkpoint=checkpoint)
@@ -293,5 +302,8 @@ class _Worker:
         if state["stage"] != name:
             return []
         training.load(state["training"])
+        for line in state["told"]:
+            self.tell(line | {"again": True})
+        self.tell({"stage": name, "step": training.step, "restored": True})
         window: list[float] = state["window"]
         return window

@@ -107,5 +107,5 @@ def _add(stages: Mapping[str, StageRecord], line: Mapping[str, Any]) -> None:
         stage.seconds = line["seconds"]
     elif "metrics" in line:
         stage.metrics[line["step"]] = line["metrics"]
-    else:
+    elif not line.get("restored"):
         stage.loss[line["step"]] = line["loss"]

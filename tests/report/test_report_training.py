@@ -36,6 +36,8 @@ def lines() -> list[dict[str, Any]]:
             "metrics": metrics,
             "examples": {"sigmas": [0.25, 1.0], "pixels": pixels},
         },
+        {"stage": "denoiser", "step": 10, "images_per_second": 5.0, "loss": 2.0, "again": True},
+        {"stage": "denoiser", "step": 10, "restored": True},
         {"stage": "denoiser", "step": 20, "images_per_second": 5.0, "loss": 0.75},
         {"stage": "denoiser", "step": 20, "done": True, "seconds": 61.0, "metrics": metrics},
         {"stage": "finetune", "step": 10, "images_per_second": 5.0, "loss": 3.0},

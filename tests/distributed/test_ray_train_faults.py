@@ -1,0 +1,205 @@
+"""`kill -9` of a worker, of the driver, and a node that leaves: the training ends with the weights it would have had.
+
+On the CPU and with the same number of workers that is bit for bit: optimiser, averages and place in the data are in the
+checkpoint. Only processes below the cluster that a test has started itself are killed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from raycp.config import parse_config
+from raycp.config.train import TrainConfig
+from raycp.distributed.train import train_models
+from raycp.models import read_model
+from raycp.report.training_record import read_training
+from raycp.training.run_files import LOG, MODELS
+
+pytestmark = pytest.mark.ray
+
+EVERY, STEPS = 20, 160
+SECONDS = 300  # for what takes a few on an idle machine
+
+
+def training() -> dict[str, Any]:
+    """A stage that is soon done, and one that is interrupted: it has an optimiser, an average and a target network."""
+    common = {"batch_size": 16, "optimizer": "radam"}
+    return {
+        "data": {"name": "digits", "split": "train", "select": {"count": 64}},
+        "stages": [
+            {"stage": "denoiser", "steps": 4, "block_out_channels": [8, 8], "norm_num_groups": 4, **common},
+            {
+                "stage": "consistency",
+                "steps": STEPS,
+                "num_steps": 8,
+                "sigma_max": 2.0,
+                "loss": "l2",
+                **common,
+            },
+        ],
+        "engine": {"workers": 2, "checkpoint_steps": EVERY, "log_steps": EVERY // 4},
+    }
+
+
+def hashes(run: Path) -> dict[str, str]:
+    return {folder.name: read_model(str(folder)).sha256 for folder in (run / MODELS).iterdir()}
+
+
+def curve(run: Path) -> dict[int, float]:
+    """The loss of the interrupted stage, by step."""
+    return read_training(str(run)).stages[1].loss
+
+
+def restored(run: Path) -> list[int]:
+    """The steps from which the interrupted stage has gone on."""
+    lines = [json.loads(line) for line in (run / LOG).read_text().splitlines()]
+    return [line["step"] for line in lines if line.get("restored")]
+
+
+def has_checkpoint(run: Path) -> bool:
+    """Ray Train has registered one: it is what a restart goes on from."""
+    return "checkpoint_" in (
+        snapshot.read_text()
+        if (snapshot := run / "ray" / "checkpoint_manager_snapshot.json").is_file()
+        else ""
+    )
+
+
+def wait_for(condition: Callable[[], Any]) -> Any:
+    for _ in range(SECONDS * 20):
+        if found := condition():
+            return found
+        time.sleep(0.05)
+    raise AssertionError("it did not happen")
+
+
+def descendants(pid: int) -> dict[int, str]:
+    """Processes below one, with their titles."""
+    listed = subprocess.run(["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True)
+    rows = [line.split(None, 2) for line in listed.stdout.splitlines()]
+    found, parents = {}, {pid}
+    while parents:
+        below = {int(row[0]): row[2] for row in rows if int(row[1]) in parents}
+        found |= below
+        parents = set(below)
+    return found
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def assert_undisturbed(run: Path, expected: Path) -> None:
+    """It has gone on from a checkpoint, and nothing shows it: neither the weights nor the curve."""
+    steps = restored(run)
+    assert steps and all(0 < step < STEPS and step % EVERY == 0 for step in steps), steps
+    assert hashes(run) == hashes(expected)
+    assert curve(run) == curve(expected)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("undisturbed") / "run"
+    assert train_models(parse_config(TrainConfig, training()), str(out), lambda _: None)
+    assert restored(out) == [] and list(curve(out)) == list(range(EVERY // 4, STEPS + 1, EVERY // 4))
+    return out
+
+
+def test_a_killed_worker(undisturbed: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+
+    def kill() -> None:
+        wait_for(lambda: has_checkpoint(run))
+        workers = [pid for pid, title in descendants(os.getpid()).items() if "RayTrainWorker" in title]
+        os.kill(max(workers), signal.SIGKILL)
+
+    killer = threading.Thread(target=kill, daemon=True)
+    killer.start()
+    assert train_models(parse_config(TrainConfig, training()), str(run), lambda _: None)
+    killer.join()
+    assert_undisturbed(run, undisturbed)
+
+
+def test_a_killed_driver(undisturbed: Path, tmp_path: Path) -> None:
+    run, file = tmp_path / "run", tmp_path / "train.yaml"
+    file.write_text(yaml.safe_dump(training()))
+    command = [sys.executable, "-m", "raycp.cli.main", "train", str(file), "--out", str(run)]
+    first = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_for(lambda: has_checkpoint(run) or first.poll() is not None)
+    below = descendants(first.pid)
+    first.kill()
+    assert first.wait() == -signal.SIGKILL
+    assert not (run / MODELS / "consistency").is_dir()
+    try:
+        wait_for(lambda: not any(map(is_running, below)))  # nothing that could still write into the run
+    finally:
+        for pid in filter(is_running, below):
+            os.kill(pid, signal.SIGKILL)
+    again = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
+    assert again.returncode == 0, again.stderr[-2000:]
+    assert_undisturbed(run, undisturbed)
+
+
+NODES = r"""
+import sys, threading
+import ray
+from ray.cluster_utils import Cluster
+from raycp.config import parse_config
+from raycp.config.train import TrainConfig
+from raycp.distributed.train import train_models
+from pathlib import Path
+from test_ray_train_faults import descendants, has_checkpoint, training, wait_for
+
+run = Path(sys.argv[1])
+store = 80 * 2**20
+cluster = Cluster()
+cluster.add_node(num_cpus=0, node_ip_address="127.0.0.11", object_store_memory=store, include_dashboard=False)
+ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
+nodes = [
+    cluster.add_node(num_cpus=1, node_ip_address=f"127.0.0.{number}", object_store_memory=store)
+    for number in (12, 13, 14)
+]
+
+def works(node):
+    (raylet,) = node.all_processes["raylet"]
+    return any("RayTrainWorker" in title for title in descendants(raylet.process.pid).values())
+
+def leave():
+    wait_for(lambda: has_checkpoint(run))
+    cluster.remove_node(next(filter(works, nodes)), allow_graceful=False)
+
+leaver = threading.Thread(target=leave, daemon=True)
+leaver.start()
+assert train_models(parse_config(TrainConfig, training()), str(run), lambda _: None)
+leaver.join()
+ray.shutdown()
+cluster.shutdown()
+"""
+
+
+def test_a_node_that_leaves(undisturbed: Path, tmp_path: Path) -> None:
+    """Three nodes of one CPU each for two workers: one that has a worker is gone at once."""
+    run = tmp_path / "run"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    environment.pop("RAY_ADDRESS", None)
+    done = subprocess.run(
+        [sys.executable, "-c", NODES, str(run)],
+        env=environment, capture_output=True, text=True, timeout=SECONDS, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert_undisturbed(run, undisturbed)
