@@ -16,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from raycp.bench.processes import lower_priority
 from raycp.bench.windows import Window
 from raycp.distributed.replica import Replica, ReplicaSpec
 from raycp.errors import ClusterError, RaycpError
@@ -25,8 +26,6 @@ from raycp.sampling.noise import make_noise
 _TASK_SECONDS = 0.25
 """Short, so that processes which start together also end together."""
 _NOISE_SECONDS = 0.5
-_RAY_NICENESS, _RAY_DEFAULT_NICENESS = "RAY_worker_niceness", 15
-"""Ray lowers the priority of its workers; the same here, so that other people's work slows both sides down alike."""
 
 
 @dataclass(frozen=True)
@@ -192,7 +191,7 @@ def _serve(connection: Connection, spec: ReplicaSpec, gpus: str | None) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is told too, and ends this process
     if gpus is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpus
-    os.nice(int(os.environ.get(_RAY_NICENESS, _RAY_DEFAULT_NICENESS)))
+    lower_priority()
     worker: _Worker | None = None
     while True:
         try:

@@ -16,6 +16,7 @@ from raycp.bench.dispatch_ceiling import measure_dispatch
 from raycp.bench.driver_memory import measure_memory
 from raycp.bench.engine_window import measure_engine
 from raycp.bench.measurements import Measurements, Setup
+from raycp.bench.training import measure_training
 from raycp.bench.virtual_cluster import drive
 from raycp.bench.workload import cifar_size_config, prepare_endless_job
 from raycp.config import RunConfig, resolved
@@ -41,9 +42,10 @@ def measure(
 
     Args:
         config: models, images and numerics; None for a CIFAR-size pair with random weights.
-        parts: `forward` (bare forward pass, kernel and engine in turn), `noise`, `dispatch`, `memory`.
+        parts: `forward` (bare forward pass, kernel and engine in turn), `noise`, `dispatch`, `memory`,
+            `train`.
         seconds: of each single measurement.
-        rounds: how often the sides of `forward` take turns.
+        rounds: how often the sides of `forward`, and those of `train`, take turns.
         replicas: None for as many as fit.
         images: of the run whose driver's memory is measured.
         note: told what begins.
@@ -65,6 +67,8 @@ def measure(
     if "memory" in parts:
         note(f"driver memory: {images:,} images on a virtual clock")
         found.memory = measure_memory(images)
+    if "train" in parts:
+        found.training = measure_training(seconds, rounds, note)
     return found
 
 

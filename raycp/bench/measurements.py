@@ -7,6 +7,7 @@ from typing import Any
 
 from raycp.bench.dispatch_ceiling import Dispatched, Waited
 from raycp.bench.driver_memory import DriverMemory
+from raycp.bench.training import TrainingMeasured
 from raycp.bench.virtual_cluster import Driven
 from raycp.bench.windows import Spread, Window, ratios, samples_per_cpu_second, spread, throughput
 
@@ -40,6 +41,7 @@ class Measurements:
     waited: list[Waited] = field(default_factory=list)
     driven: Driven | None = None
     memory: DriverMemory | None = None
+    training: TrainingMeasured | None = None
 
     def comparisons(self) -> dict[str, Spread]:
         """Ratios of throughput between the sides, from windows next to each other."""
@@ -58,4 +60,5 @@ class Measurements:
     def record(self) -> dict[str, Any]:
         """All of it as plain JSON values."""
         ratios_ = {name: asdict(value) for name, value in self.comparisons().items()} if self.windows else {}
-        return asdict(self) | {"ratios": ratios_}
+        training = None if self.training is None else self.training.record()
+        return asdict(self) | {"ratios": ratios_, "training": training}

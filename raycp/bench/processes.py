@@ -1,4 +1,4 @@
-"""CPU time and memory of processes, from Linux's /proc; elsewhere None."""
+"""Processes: CPU time and memory, from Linux's /proc (elsewhere None), and their priority."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from types import TracebackType
 
 _PROC = Path("/proc")
 _SAMPLING_SECONDS = 0.02
+_RAY_NICENESS, _RAY_DEFAULT_NICENESS = "RAY_worker_niceness", 15
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,11 @@ class MemoryPeak:
             now = memory_now()
             if now is not None and now.total > self.memory.total:
                 self.memory = now
+
+
+def lower_priority() -> None:
+    """Give this process the priority of Ray's workers, so that other people's work slows both down alike."""
+    os.nice(int(os.environ.get(_RAY_NICENESS, _RAY_DEFAULT_NICENESS)))
 
 
 def _read(entry: Path) -> Process | None:

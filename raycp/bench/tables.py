@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from raycp.bench.dispatch_ceiling import Dispatched, Waited
 from raycp.bench.driver_memory import FULL, DriverMemory
 from raycp.bench.measurements import Measurements, Setup
+from raycp.bench.training import SIDES, TrainingMeasured
 from raycp.bench.virtual_cluster import Driven
 from raycp.bench.windows import Side, Spread, Window, spread
 
@@ -55,6 +56,8 @@ def tables(measurements: Measurements) -> list[Table]:
         result.append(_virtual(measurements.driven, measurements.dispatched, measurements.waited))
     if measurements.memory is not None:
         result.append(_memory(measurements.memory))
+    if measurements.training is not None:
+        result += [_training(measurements.training), _training_cpu(measurements.training)]
     return result
 
 
@@ -217,6 +220,33 @@ def _memory(memory: DriverMemory) -> Table:
     ]
     cpu = Row("CPU time of the whole run", (f"{memory.cpu_seconds:,.0f}",), f"s for {memory.tasks:,} tasks")
     return Table(title, tuple(columns), (*rows, cpu))
+
+
+def _training(training: TrainingMeasured) -> Table:
+    rows = []
+    for side in SIDES:
+        values = [w.steps / w.seconds for w in training.windows if w.side == side]
+        if values:
+            rows.append(_spread_row(side, spread(values), "steps/s"))
+    for name, value in training.comparisons().items():
+        figures = tuple(f"{v:.3f}" for v in (value.median, value.lowest, value.highest))
+        rows.append(Row(name, figures))
+    size = training.size
+    shape = f"3x{size.image_size}x{size.image_size}"
+    title = f"training, U-Net of {training.parameters:,} parameters, {shape} images, batch {size.batch_size}"
+    return Table(title, _SPREAD, tuple(rows))
+
+
+def _training_cpu(training: TrainingMeasured) -> Table:
+    rows = []
+    for side in SIDES:
+        values = [1e3 * w.cpu_seconds / w.steps for w in training.windows if w.side == side]
+        if values:
+            rows.append(_spread_row(side, spread(values), "ms"))
+    shares = [w.ray_seconds / w.seconds for w in training.windows if w.ray_seconds is not None]
+    if shares:
+        rows.append(_spread_row("Ray's own processes", spread(shares), "% of one core", 100.0))
+    return Table("CPU time per training step", _SPREAD, tuple(rows))
 
 
 def _mebibytes(size: int) -> str:

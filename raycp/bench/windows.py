@@ -40,7 +40,7 @@ def spread(values: Sequence[float]) -> Spread:
     return Spread(median(values), min(values), max(values), len(values))
 
 
-def ratios(values: Sequence[tuple[Side, float]], of: Side, to: Side) -> list[float]:
+def ratios(values: Sequence[tuple[str, float]], of: str, to: str) -> list[float]:
     """Each value of one side over those of the other side that are next to it in time.
 
     Where there is one before and one after, their mean is taken: a machine that slowly gets faster or slower, or

@@ -21,6 +21,7 @@ class Part(StrEnum):
     noise = "noise"
     dispatch = "dispatch"
     memory = "memory"
+    train = "train"
 
 
 def bench(
@@ -36,7 +37,8 @@ def bench(
     replicas: ReplicasOption = None,
     seconds: Annotated[float, typer.Option(min=0.1, metavar="S", help="Length of each measurement.")] = 8.0,
     rounds: Annotated[
-        int, typer.Option(min=1, metavar="N", help="How often forward pass, kernel and engine take turns.")
+        int,
+        typer.Option(min=1, metavar="N", help="How often the sides of forward, and of train, take turns."),
     ] = 3,
     only: Annotated[
         list[Part] | None,
@@ -52,7 +54,7 @@ def bench(
         Path | None, typer.Option("--json", metavar="FILE", help="Also write all figures here.")
     ] = None,
 ) -> None:
-    """Measure the engine against the bare forward pass, and the driver's limits.
+    """Measure the engine against the bare forward pass, training against a plain loop, and the driver's limits.
 
     forward: bare forward pass (plain processes, no noise, no Ray), the kernel in
     the same processes, and the whole engine through Ray, in turn.
@@ -60,12 +62,18 @@ def bench(
     dispatch: tasks per second with a model that does nothing, and the driver's
     load with 1,000 replicas on a virtual clock.
     memory: the driver's, over a whole run on a virtual clock.
+    train: steps of a denoiser, a CIFAR-size U-Net at batch 64 in float32 on CPU, in
+    turn: a plain PyTorch loop of the same step (one process, one thread, no Ray),
+    Ray Train with one worker on one core, and with two workers on one core each,
+    who share the batch. Start-up and the first steps do not count. By CPU time:
+    that of the processes that train; for two workers, as if neither ever waited.
     Everything runs on this machine, on a local cluster of its own.
 
     \b
     Examples:
       raycp bench
-      raycp bench configs/digits/certify.yaml --only forward --json bench.json
+      raycp bench configs/digits/none.yaml --only forward --json bench.json
+      raycp bench --only train --rounds 5
     """
     if set_ and config is None:
         raise typer.BadParameter("--set changes a configuration; give CONFIG with it.")

@@ -29,13 +29,19 @@ from raycp.training.perceptual import lpips_distance
 from raycp.training.run_files import CONFIG, VALIDATION
 
 
-def train_models(config: TrainConfig, out: str, report: Callable[[dict[str, Any]], None]) -> bool:
+def train_models(
+    config: TrainConfig,
+    out: str,
+    report: Callable[[dict[str, Any]], None],
+    worker: Callable[[dict[str, Any]], None] | None = None,
+) -> bool:
     """Train the stages that `out` does not hold yet.
 
     Args:
         config: what to train.
         out: run directory, seen by all nodes under the same path.
         report: called with each line of the log: a stage's step and loss, or its end and metrics.
+        worker: what each worker runs, `train_worker` if None; one that watches it may stand in its place.
 
     Returns:
         Whether anything was trained.
@@ -90,7 +96,7 @@ def train_models(config: TrainConfig, out: str, report: Callable[[dict[str, Any]
                     report({"note": f"connected to Ray, dashboard at {dashboard}"})
                 mailbox = start_mailbox()
                 with emptied(mailbox, take):
-                    _fit(config, storage, mailbox, data, images, held_out, backbones)
+                    _fit(config, storage, mailbox, data, images, held_out, backbones, worker)
         if errors:
             raise TrainingError(errors[0])
     return True
@@ -104,6 +110,7 @@ def _fit(
     images: ImageSet | StoredImages,
     held_out: ImageSet | None,
     backbones: dict[str, dict[str, np.ndarray] | None],
+    worker: Callable[[dict[str, Any]], None] | None,
 ) -> None:
     import ray
     from ray.train import CheckpointConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig
@@ -124,7 +131,7 @@ def _fit(
         "backbones": ray.put(backbones),
     }
     trainer = TorchTrainer(
-        train_worker,
+        worker or train_worker,
         train_loop_config=job,
         scaling_config=ScalingConfig(
             num_workers=engine.workers if fewest is None else (fewest, engine.workers),
