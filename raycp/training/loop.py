@@ -51,7 +51,8 @@ class StageTraining:
         self.average = copy.deepcopy(plain).requires_grad_(False)
         self.step = 0
         make: Any = _OPTIMIZERS[config.optimizer]
-        extra = {"decoupled_weight_decay": True} if config.optimizer == "radam" else {}
+        # AdamW is fused into one pass over the weights; PyTorch has no such RAdam.
+        extra = {"decoupled_weight_decay": True} if config.optimizer == "radam" else {"fused": True}
         self._optimizer = make(
             network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, **extra
         )

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import itertools
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
@@ -47,3 +51,32 @@ def test_long_gradients_are_shortened() -> None:
     list(training.run())
     assert network.w.grad is not None
     assert float(network.w.grad) == pytest.approx(0.5, rel=1e-5)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "radam"])
+def test_a_resumed_stage_is_the_uninterrupted_one_bit_for_bit(optimizer: str, tmp_path: Path) -> None:
+    config = classifier_stage(steps=8, max_shift=1, optimizer=optimizer)
+    whole, _ = classifier_training(config)
+    losses = list(whole.run())
+    first, _ = classifier_training(config)
+    head = list(itertools.islice(first.run(), 5))
+    assert first.step == 5
+    torch.save(first.state(), tmp_path / "state.pt")
+    second, _ = classifier_training(config)
+    second.load(torch.load(tmp_path / "state.pt", weights_only=True))
+    assert head + list(second.run()) == losses
+    for name, value in whole.average.state_dict().items():
+        assert torch.equal(second.average.state_dict()[name], value)
+
+
+def test_a_checkpoint_of_the_unfused_optimizer_goes_on_with_it() -> None:
+    """A training that began before the optimizer was fused ends with the weights it would have had."""
+    config = classifier_stage(steps=8)
+    before, _ = classifier_training(config)
+    before._optimizer.param_groups[0]["fused"] = None
+    head = list(itertools.islice(before.run(), 5))
+    after, _ = classifier_training(config)
+    assert after._optimizer.param_groups[0]["fused"]
+    after.load(copy.deepcopy(before.state()))
+    assert after._optimizer.param_groups[0]["fused"] is None
+    assert list(after.run()) == list(before.run()) != head[:3]
