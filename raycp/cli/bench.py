@@ -81,6 +81,8 @@ def bench(
         raise typer.BadParameter(f"--json: there is no folder {json_.absolute().parent}.")
 
     import json
+    import sys
+    from contextlib import redirect_stdout
 
     from raycp.bench.measure import measure
     from raycp.config import RunConfig, load_config
@@ -88,7 +90,8 @@ def bench(
 
     run_config = None if config is None else load_config(RunConfig, config, set_ or [])
     parts = [part.value for part in only or Part]
-    found = measure(run_config, parts, seconds, rounds, replicas, images, note=_say)
+    with redirect_stdout(sys.stderr):  # Ray prints its warnings to stdout, where only figures belong
+        found = measure(run_config, parts, seconds, rounds, replicas, images, note=_say)
     _print(found)
     if json_ is not None:
         try:
