@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from raycp.config import Engine, differences, resolved, without_locations
+from raycp.config.data import DataConfig
 from raycp.config.stages import backbone_of
 from raycp.config.train import TrainConfig
 from raycp.data import ImageSet, load_images, require_grid
@@ -55,10 +56,10 @@ def train_models(
     images: ImageSet | StoredImages
     if config.streaming is None:
         images = require_grid(load_images(config.data))
-        data = {"training": images.sha256, "source": images.source}
+        data = {"training": images.sha256, "set": _named(config.data)}
     else:
         images = open_images(config.data)
-        data = {"training_files": images.sha256, "source": images.source}
+        data = {"training_files": images.sha256, "set": _named(config.data)}
     held_out = None if config.validation is None else require_grid(load_images(config.validation))
     if held_out is not None:
         data["validation"] = held_out.sha256
@@ -100,6 +101,12 @@ def train_models(
         if errors:
             raise TrainingError(errors[0])
     return True
+
+
+def _named(data: DataConfig) -> str:
+    """A data set in words that may travel with a model: no path of this machine."""
+    split = getattr(data, "split", None)
+    return data.name if split is None else f"{data.name}, {split} split"
 
 
 def _fit(

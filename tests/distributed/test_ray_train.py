@@ -70,7 +70,7 @@ def test_cards_name_data_and_parents(trained: Path) -> None:
     card = json.loads((trained / "models" / "finetune" / "card.json").read_text())
     found = hashes(trained)
     assert card["parents"] == {name: found[name] for name in ("classifier", "denoiser", "consistency")}
-    assert set(card["data"]) == {"training", "source", "validation"}
+    assert set(card["data"]) == {"training", "set", "validation"}
 
 
 def test_a_finished_training_is_left_alone(trained: Path) -> None:

@@ -67,7 +67,7 @@ def test_the_card_names_the_files_and_another_window_is_another_training(
     trained: Path, parquet: Path
 ) -> None:
     card = json.loads((trained / "models" / "classifier" / "card.json").read_text())
-    assert set(card["data"]) == {"training_files", "source"}
+    assert set(card["data"]) == {"training_files", "set"}
     with pytest.raises(RunMismatchError, match=r"streaming.window: 20 -> 30"):
         train_models(streaming(parquet, window=30), str(trained), print)
 
