@@ -9,6 +9,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from streamed_set import write_set
 
@@ -16,7 +17,7 @@ from raycp.config import parse_config
 from raycp.config.models import DirectoryClassifier
 from raycp.config.train import TrainConfig
 from raycp.distributed.train import train_models
-from raycp.errors import RunMismatchError
+from raycp.errors import DataError, RunMismatchError
 from raycp.models import read_classifier
 
 pytestmark = pytest.mark.ray
@@ -24,7 +25,7 @@ pytestmark = pytest.mark.ray
 STEPS = 60
 
 
-def streaming(path: Path, workers: int = 2, window: int = 20, checkpoint_steps: int = 3) -> TrainConfig:
+def streaming(path: Path, window: int = 20, **engine: Any) -> TrainConfig:
     stage = {
         "stage": "classifier", "steps": STEPS, "batch_size": 8, "widths": [8], "groups": 4, "max_shift": 1,
         "flip": True, "warmup_steps": 2, "accumulate": 2,
@@ -33,7 +34,7 @@ def streaming(path: Path, workers: int = 2, window: int = 20, checkpoint_steps: 
         "data": {"name": "parquet", "path": str(path)},
         "streaming": {"window": window},
         "stages": [stage],
-        "engine": {"workers": workers, "checkpoint_steps": checkpoint_steps, "log_steps": 1},
+        "engine": {"workers": 2, "checkpoint_steps": 3, "log_steps": 1, **engine},
     }
     return parse_config(TrainConfig, raw)
 
@@ -70,6 +71,13 @@ def test_the_card_names_the_files_and_another_window_is_another_training(
     assert set(card["data"]) == {"training_files", "set"}
     with pytest.raises(RunMismatchError, match=r"streaming.window: 20 -> 30"):
         train_models(streaming(parquet, window=30), str(trained), print)
+
+
+def test_an_image_that_differs_ends_the_training_with_its_name(ray_cluster: None, tmp_path: Path) -> None:
+    path = write_set(tmp_path / "x.parquet", {33: np.zeros((9, 8), np.uint8)})
+    config = streaming(path, max_failures=0)
+    with pytest.raises(DataError, match=r"image 33 .* is 8x9; set data.resize"):
+        train_models(config, str(tmp_path / "run"), lambda line: None)
 
 
 def test_a_killed_worker_resumes_to_the_same_weights(trained: Path, parquet: Path, tmp_path: Path) -> None:
