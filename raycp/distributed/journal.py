@@ -40,10 +40,10 @@ class Mailbox:
 def start_mailbox() -> Any:
     """A mailbox on this node, which lives as long as the driver does."""
     import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
-    return ray.remote(Mailbox).options(num_cpus=0, scheduling_strategy=here).remote()
+    # Soft node affinity puts it on other nodes, where this one has no CPUs for work: it would be lost with them.
+    here = ray.get_runtime_context().get_node_id()
+    return ray.remote(Mailbox).options(num_cpus=0, label_selector={"ray.io/node-id": here}).remote()
 
 
 @contextmanager

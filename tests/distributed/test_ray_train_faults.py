@@ -156,7 +156,8 @@ def test_a_killed_driver(undisturbed: Path, tmp_path: Path) -> None:
 
 
 NODES = r"""
-import sys, threading
+import sys
+from concurrent.futures import ThreadPoolExecutor
 import ray
 from ray.cluster_utils import Cluster
 from raycp.config import parse_config
@@ -168,25 +169,27 @@ from test_ray_train_faults import descendants, has_checkpoint, training, wait_fo
 run = Path(sys.argv[1])
 store = 80 * 2**20
 cluster = Cluster()
-cluster.add_node(num_cpus=0, node_ip_address="127.0.0.11", object_store_memory=store, include_dashboard=False)
+head = cluster.add_node(num_cpus=0, node_ip_address="127.0.0.11", object_store_memory=store, include_dashboard=False)
 ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
 nodes = [
     cluster.add_node(num_cpus=1, node_ip_address=f"127.0.0.{number}", object_store_memory=store)
     for number in (12, 13, 14)
 ]
 
-def works(node):
+def holds(node, title):
     (raylet,) = node.all_processes["raylet"]
-    return any("RayTrainWorker" in title for title in descendants(raylet.process.pid).values())
+    return any(title in found for found in descendants(raylet.process.pid).values())
 
 def leave():
     wait_for(lambda: has_checkpoint(run))
-    cluster.remove_node(next(filter(works, nodes)), allow_graceful=False)
+    # What workers tell must not be on a node that may leave, whichever one leaves today.
+    assert holds(head, "Mailbox") and not any(holds(node, "Mailbox") for node in nodes)
+    cluster.remove_node(next(node for node in nodes if holds(node, "RayTrainWorker")), allow_graceful=False)
 
-leaver = threading.Thread(target=leave, daemon=True)
-leaver.start()
-assert train_models(parse_config(TrainConfig, training()), str(run), lambda _: None)
-leaver.join()
+with ThreadPoolExecutor(1) as pool:
+    left = pool.submit(leave)
+    assert train_models(parse_config(TrainConfig, training()), str(run), lambda _: None)
+    left.result()
 ray.shutdown()
 cluster.shutdown()
 """
