@@ -16,6 +16,7 @@ from raycp.certify.units import Counted, Outcome
 from raycp.config import RunConfig, parse_config
 from raycp.distributed.cluster import connected
 from raycp.distributed.dispatch import Dispatcher
+from raycp.distributed.hardware import bfloat16_note
 from raycp.distributed.job import Job
 from raycp.distributed.progress import UNLIMITED, Budget, Progress
 from raycp.runs import RunDirectory, open_run, recorded_manifest
@@ -122,6 +123,13 @@ def _measured_batch_size(job: Job, observer: Observer) -> int:
 def _connected(job: Job, observer: Observer) -> Iterator[None]:
     with connected(job.config.engine) as url:
         observer.note(f"connected to Ray{f', dashboard at {url}' if url else ''}")
+        numerics = job.config.numerics
+        if (
+            numerics.device == "cpu"
+            and numerics.dtype == "bfloat16"
+            and (slow := bfloat16_note("numerics.dtype"))
+        ):
+            observer.note(slow)
         yield
 
 

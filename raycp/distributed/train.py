@@ -19,10 +19,12 @@ from raycp.config.train import TrainConfig
 from raycp.data import ImageSet, load_images, require_grid
 from raycp.data.stored import StoredImages, open_images
 from raycp.distributed.cluster import connected
+from raycp.distributed.hardware import bfloat16_note
 from raycp.distributed.journal import Journal, emptied, start_mailbox
 from raycp.distributed.preflight import read_parents, require_fit
 from raycp.distributed.trained_models import has_model
 from raycp.errors import ClusterError, RaycpError, RunMismatchError, StorageError, TrainingError
+from raycp.models import Bundle
 from raycp.models.bundle import sha256_of
 from raycp.models.weights import read_tensors
 from raycp.storage import Storage
@@ -92,12 +94,17 @@ def train_models(
 
             place = Engine(address=config.engine.address, dashboard=config.engine.dashboard)
             held = images.nbytes + (0 if held_out is None else held_out.nbytes)
+            held += sum(array.nbytes for bundle in parents.values() for array in bundle.state.values())
             with connected(place, held) as dashboard, closing(journal):
                 if dashboard is not None:
                     report({"note": f"connected to Ray, dashboard at {dashboard}"})
+                for number, stage in enumerate(config.stages):
+                    emulated = stage.dtype == "bfloat16" and config.engine.gpus_per_worker == 0
+                    if emulated and (slow := bfloat16_note(f"stages.{number}.dtype")):
+                        report({"note": slow})
                 mailbox = start_mailbox()
                 with emptied(mailbox, take):
-                    _fit(config, storage, mailbox, data, images, held_out, backbones, worker)
+                    _fit(config, storage, mailbox, data, images, held_out, parents, backbones, worker)
         if errors:
             raise TrainingError(errors[0])
     return True
@@ -116,6 +123,7 @@ def _fit(
     data: dict[str, str],
     images: ImageSet | StoredImages,
     held_out: ImageSet | None,
+    parents: dict[str, Bundle],
     backbones: dict[str, dict[str, np.ndarray] | None],
     worker: Callable[[dict[str, Any]], None] | None,
 ) -> None:
@@ -135,6 +143,7 @@ def _fit(
         "data": data,
         "images": ray.put(images if isinstance(images, StoredImages) else _arrays(images)),
         "held_out": None if held_out is None else ray.put(_arrays(held_out)),
+        "parents": ray.put(parents),
         "backbones": ray.put(backbones),
     }
     trainer = TorchTrainer(

@@ -26,7 +26,7 @@ from raycp.config.train import TrainConfig
 from raycp.distributed.trained_models import build_trained, has_model, make_unet, save_model
 from raycp.distributed.training_set import TrainingSet
 from raycp.errors import TrainingError
-from raycp.models import ResidualClassifier, read_model
+from raycp.models import Bundle, ResidualClassifier, read_model
 from raycp.storage import Storage
 from raycp.training.batches import Batches
 from raycp.training.distances import Distance, lpips_on
@@ -49,8 +49,9 @@ def train_worker(job: dict[str, Any]) -> None:
     Args:
         job: `config` (resolved TrainConfig), `out` (path or URI of the run), `data` (hashes, for the cards), `images`:
             see TrainingSet; `held_out`: object reference of (images uint8 [M,C,H,W], labels [M], class names), None
-            without validation; `backbones`: reference of the weights of ImageNet backbones by stage; `mailbox`: the
-            actor that takes what the first worker has to tell.
+            without validation; `parents`: reference of the models of other trainings (Bundle) by name, since no file of
+            the driver's need exist here; `backbones`: reference of the weights of ImageNet backbones by stage;
+            `mailbox`: the actor that takes what the first worker has to tell.
 
     A `TrainingError` is told and not raised: Ray Train would try again what fails the same way each time.
     """
@@ -65,8 +66,8 @@ def train_worker(job: dict[str, Any]) -> None:
     rank, world = context.get_world_rank(), context.get_world_size()
     images = TrainingSet(job["images"], config, rank, world)
     worker = _Worker(
-        config, Storage(job["out"]), job["data"], images, held_out, rank, world, ray.get(job["backbones"]),
-        job["mailbox"],
+        config, Storage(job["out"]), job["data"], images, held_out, rank, world, ray.get(job["parents"]),
+        ray.get(job["backbones"]), job["mailbox"],
     )  # fmt: skip
     try:
         worker.run()
@@ -84,6 +85,7 @@ class _Worker:
         held_out: Any,
         rank: int,
         world: int,
+        parents: dict[str, Bundle],
         backbones: dict[str, dict[str, np.ndarray] | None],
         mailbox: Any,
     ) -> None:
@@ -96,6 +98,7 @@ class _Worker:
         self._images = images
         self._rank = rank
         self._world = world
+        self._parents = parents
         self._backbones = backbones
         self._device = ray.train.torch.get_device()
         self._held_out = None
@@ -110,15 +113,14 @@ class _Worker:
 
     def run(self) -> None:
         """All stages that are not on disk yet."""
-        for name, model in self._config.models.items():
-            self._take(name, model.path)
+        for name, bundle in self._parents.items():
+            self._take(name, bundle)
         for number, stage in enumerate(self._config.stages):
             if not has_model(self._storage, stage.name):
                 self._train(number, stage.name, stage)
-            self._take(stage.name, self._storage.path(f"{MODELS}/{stage.name}"))
+            self._take(stage.name, read_model(self._storage.path(f"{MODELS}/{stage.name}")))
 
-    def _take(self, name: str, place: str) -> None:
-        bundle = read_model(place)
+    def _take(self, name: str, bundle: Bundle) -> None:
         self._sha256[name] = bundle.sha256
         trained = build_trained(bundle)
         trained.network.to(self._device)

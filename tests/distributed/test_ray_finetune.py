@@ -53,7 +53,7 @@ def lpips(folder: Path, file: str = "squeeze.safetensors", **options: Any) -> di
 
 @pytest.mark.ray
 def test_one_consistency_model_is_tuned_in_several_ways(
-    ray_cluster: None, folder: Path, tmp_path: Path
+    ray_cluster: None, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = training(
         folder,
@@ -74,11 +74,13 @@ def test_one_consistency_model_is_tuned_in_several_ways(
     assert "backbone.finetune-lpips" in card["data"]
     assert card["stage"]["perceptual"]["net"] == "squeeze"
 
-    # Another training goes on from the model, under its own name.
+    # Another training goes on from the model, under its own name. The path is relative to where the command is given,
+    # which is not where workers are.
+    monkeypatch.chdir(tmp_path)
     second = training(
         folder,
         [{"stage": "finetune", "start": "parent", "loss": "l2"}],
-        models={"parent": {"path": str(models / "consistency")}},
+        models={"parent": {"path": "first/models/consistency"}},
     )
     assert train_models(second, str(tmp_path / "second"), lambda _: None)
     card = json.loads((tmp_path / "second" / "models" / "finetune" / "card.json").read_text())
