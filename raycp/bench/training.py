@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,7 +15,7 @@ import numpy as np
 
 from raycp.bench.plain_training import PlainProcess
 from raycp.bench.processes import descendants
-from raycp.bench.training_turns import Schedule, call_off, give, in_turns, stamps
+from raycp.bench.training_stamps import stamped, stamps
 from raycp.bench.windows import Spread, ratios, spread
 from raycp.config import Engine, parse_config
 from raycp.config.stages import DenoiserStage
@@ -27,7 +27,8 @@ Side = Literal["plain loop", "1 worker", "2 workers"]
 SIDES: tuple[Side, ...] = ("plain loop", "1 worker", "2 workers")
 _WORKERS: dict[Side, int] = {"1 worker": 1, "2 workers": 2}
 _WARMUP_STEPS = 3
-_POLL_SECONDS = 0.02
+_FEWEST_STEPS = 5
+_POLL_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class TrainingSize:
 
 @dataclass(frozen=True)
 class TrainingWindow:
-    """One side's turn, in which no other side was at work.
+    """One side's turn, in which no other side was at work; of a worker, without its start.
 
     Attributes:
         side: whose.
@@ -111,7 +112,7 @@ class TrainingMeasured:
 def measure_training(
     seconds: float, rounds: int, note: Callable[[str], None], size: TrainingSize | None = None
 ) -> TrainingMeasured:
-    """Measure steps in the steady state, all sides alive and taking turns.
+    """Measure steps in the steady state, one side after the other, so that nobody else's processes are alive.
 
     Args:
         seconds: of a turn of the plain loop; the other sides make as many steps.
@@ -126,94 +127,55 @@ def measure_training(
     shape = (size.images, 3, size.image_size, size.image_size)
     images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     sides = [side for side, workers in _WORKERS.items() if workers <= (os.cpu_count() or 1)]
+    engine = Engine(local_cpus=max(_WORKERS[side] for side in sides), dashboard=True)
     note("training: the plain loop")
     with TemporaryDirectory() as folder, PlainProcess(_stage(size), images) as plain:
         parameters, step_seconds = plain.prepare()
-        per_turn = max(2, round(seconds / step_seconds))
+        per_turn = max(_FEWEST_STEPS, round(seconds / step_seconds))
         np.savez(f"{folder}/images.npz", images=images, labels=np.zeros(len(images), dtype=np.int64))
-        with _Trainings(sides, size, per_turn, rounds, Path(folder)) as trainings:
-            note(f"training: starting Ray Train with {' and with '.join(sides)}")
-            trainings.wait_for_warmup()
-            windows = []
+        windows = [_plain_window(plain, per_turn)]
+        with connected(engine):
             for number in range(rounds):
-                what = f"{per_turn} steps of plain loop, {', '.join(sides)}"
-                note(f"training: round {number + 1} of {rounds}, {what}")
+                for side in sides:
+                    note(f"training: round {number + 1} of {rounds}, {per_turn} steps of {side}")
+                    place = Path(folder) / f"{number}-{_WORKERS[side]}"
+                    windows.append(_trained_window(side, size, per_turn, place, without=[plain.pid]))
+                note(f"training: round {number + 1} of {rounds}, {per_turn} steps of plain loop")
                 windows.append(_plain_window(plain, per_turn))
-                windows += [trainings.turn(side, number, without=[plain.pid]) for side in sides]
-            windows.append(_plain_window(plain, per_turn))
     return TrainingMeasured(size, parameters, windows)
 
 
-class _Trainings:
-    """The same training with one worker and with two, each stopped until it is its turn."""
-
-    def __init__(
-        self, sides: Sequence[Side], size: TrainingSize, per_turn: int, rounds: int, folder: Path
-    ) -> None:
-        self._size = size
-        self._folder = folder
-        self._schedules = {
-            side: Schedule(str(folder / f"{_WORKERS[side]}"), _WARMUP_STEPS, per_turn, rounds)
-            for side in sides
-        }
-        self._engine = Engine(local_cpus=sum(_WORKERS[side] for side in sides), dashboard=True)
-        self._cluster = connected(self._engine)
-        self._pool = ThreadPoolExecutor(len(sides))
-        self._ends: list[Future[bool]] = []
-
-    def __enter__(self) -> _Trainings:
-        self._cluster.__enter__()
-        for side, schedule in self._schedules.items():
-            Path(schedule.folder).mkdir()
-            self._ends.append(self._pool.submit(self._train, side, schedule))
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        for schedule in self._schedules.values():
-            if error[0] is None:
-                give(schedule, schedule.rounds)
-            else:
-                call_off(schedule)
-        self._pool.shutdown(wait=True)
-        self._cluster.__exit__(*error)
-
-    def _train(self, side: Side, schedule: Schedule) -> bool:
-        raw = {
-            "data": {"name": "npz", "path": str(self._folder / "images.npz"), "layout": "CHW"},
-            "stages": [self._size.stage(schedule.steps)],
-            "engine": {"workers": _WORKERS[side], "checkpoint_steps": schedule.steps, "max_failures": 0},
-        }
-        config = parse_config(TrainConfig, raw)
-        return train_models(config, f"{schedule.folder}/run", lambda _: None, in_turns(schedule))
-
-    def wait_for_warmup(self) -> None:
-        """Until all workers have made their first steps."""
-        for side in self._schedules:
-            self._wait(side, 1)
-
-    def turn(self, side: Side, number: int, without: Sequence[int]) -> TrainingWindow:
-        """Give a side its turn, and wait until all its workers have ended it."""
-        schedule, before = self._schedules[side], _ray_seconds(without)
-        give(schedule, number)
-        self._wait(side, 2 * number + 3)
-        after = _ray_seconds(without)
-        found = [stamps(schedule, rank)[2 * number + 1 :] for rank in range(_WORKERS[side])]
-        return TrainingWindow(
-            side,
-            schedule.per_turn,
-            seconds=max(end.wall for _, end, *_ in found) - min(begin.wall for begin, *_ in found),
-            cpu_seconds=sum(end.cpu - begin.cpu for begin, end, *_ in found),
-            ray_seconds=None if before is None or after is None else after - before,
-        )
-
-    def _wait(self, side: Side, count: int) -> None:
-        """Until every worker of a side has written `count` stamps."""
-        schedule = self._schedules[side]
-        while any(len(stamps(schedule, rank)) < count for rank in range(_WORKERS[side])):
-            for end in self._ends:
-                if end.done() and end.exception() is not None:
-                    end.result()
-            time.sleep(_POLL_SECONDS)
+def _trained_window(
+    side: Side, size: TrainingSize, per_turn: int, folder: Path, without: Sequence[int]
+) -> TrainingWindow:
+    """One whole training, whose first steps do not count."""
+    folder.mkdir()
+    steps, workers = _WARMUP_STEPS + per_turn, _WORKERS[side]
+    raw = {
+        "data": {"name": "npz", "path": str(folder.parent / "images.npz"), "layout": "CHW"},
+        "stages": [size.stage(steps)],
+        "engine": {"workers": workers, "checkpoint_steps": steps, "max_failures": 0},
+    }
+    config = parse_config(TrainConfig, raw)
+    with ThreadPoolExecutor(1) as pool:
+        training = pool.submit(train_models, config, f"{folder}/run", lambda _: None, stamped(str(folder)))
+        moments: list[tuple[float, float | None]] = []
+        for count in (_WARMUP_STEPS, steps):
+            while not training.done() and any(len(stamps(folder, rank)) < count for rank in range(workers)):
+                time.sleep(_POLL_SECONDS)
+            moments.append((time.monotonic(), _ray_seconds(without)))
+        training.result()
+    found = [stamps(folder, rank)[_WARMUP_STEPS - 1 :] for rank in range(workers)]
+    seconds = max(made[-1].wall for made in found) - min(made[0].wall for made in found)
+    (begin, before), (end, after) = moments
+    share = None if before is None or after is None else (after - before) / (end - begin)
+    return TrainingWindow(
+        side,
+        per_turn,
+        seconds=seconds,
+        cpu_seconds=sum(made[-1].cpu - made[0].cpu for made in found),
+        ray_seconds=None if share is None else share * seconds,
+    )
 
 
 def _stage(size: TrainingSize) -> DenoiserStage:

@@ -62,11 +62,12 @@ def bench(
     dispatch: tasks per second with a model that does nothing, and the driver's
     load with 1,000 replicas on a virtual clock.
     memory: the driver's, over a whole run on a virtual clock.
-    train: steps of a denoiser, a CIFAR-size U-Net at batch 64 in float32 on CPU, in
-    turn: a plain PyTorch loop of the same step (one process, one thread, no Ray),
-    Ray Train with one worker on one core, and with two workers on one core each,
-    who share the batch. Start-up and the first steps do not count. By CPU time:
-    that of the processes that train; for two workers, as if neither ever waited.
+    train: steps of a denoiser, a CIFAR-size U-Net at batch 64 in float32 on CPU,
+    one after the other: a plain PyTorch loop of the same step (one process, one
+    thread, no Ray), Ray Train with one worker on one core, and with two workers
+    on one core each, who share the batch. Start-up and the first steps do not
+    count. By CPU time: that of the processes that train; for two workers, as if
+    neither ever waited.
     Everything runs on this machine, on a local cluster of its own.
 
     \b
