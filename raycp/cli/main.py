@@ -20,6 +20,7 @@ from raycp.cli.predict import predict
 from raycp.cli.report import report
 from raycp.cli.show import show
 from raycp.cli.simulate import simulate
+from raycp.cli.status import status
 from raycp.cli.train import train
 from raycp.cli.verify import verify
 from raycp.errors import RaycpError
@@ -32,7 +33,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (certify, predict, train, show, report, bench, demo, simulate, plan, verify):
+for command in (certify, predict, train, status, show, report, bench, demo, simulate, plan, verify):
     app.command()(command)
 
 

@@ -145,6 +145,8 @@ class Engine(Frozen):
     """Tries of one block before its error ends the run."""
     start_timeout: Annotated[Float, Field(gt=0)] = 300.0
     """Seconds to wait for the first replica."""
+    idle_seconds: Annotated[Float, Field(gt=0)] = 15.0
+    """After this long without work, at the tail of a run, a replica gives its place back to the cluster."""
     flush_seconds: Annotated[Float, Field(gt=0)] = 5.0
     """Seconds between two ledger files."""
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 import math
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Protocol
 
 from raycp.certify.planner import Planner
-from raycp.certify.units import Counted, Outcome, Task
+from raycp.certify.units import Counted, Outcome
 from raycp.config import Engine
-from raycp.distributed.progress import UNLIMITED, Budget, Progress
+from raycp.distributed.flights import Flight, ReplicaState
+from raycp.distributed.progress import UNLIMITED, Budget, Meter, Progress
 from raycp.distributed.transport import Done, Event, Failed, Lost, Ready, Transport
 from raycp.errors import ClusterError, RaycpError, WorkFailedError
 
@@ -37,26 +37,6 @@ class Sink(Protocol):
     def write(self, counted: Sequence[Counted], outcomes: Sequence[Outcome]) -> None:
         """Make the blocks durable; after that, and not before, the outcomes are done."""
         ...
-
-
-@dataclass(slots=True)
-class _Flight:
-    """A task on its way, or waiting to be tried again."""
-
-    task: Task
-    failures: int = 0
-    losses: int = 0
-    avoid: int | None = None
-
-
-@dataclass(slots=True)
-class _Replica:
-    numerics: str
-    flights: dict[int, _Flight] = field(default_factory=dict)
-    """By ticket, oldest first: the first one is running."""
-    samples_per_second: float = 0.0
-    last_size: int = 0
-    busy_since: float = 0.0
 
 
 class Dispatcher:
@@ -90,25 +70,25 @@ class Dispatcher:
         self._report = report
         self._budget = budget
         self._unspent = math.inf if budget.samples is None else budget.samples
-        self._replicas: dict[int, _Replica] = {}
+        self._replicas: dict[int, ReplicaState] = {}
         self._hungry: dict[int, None] = {}
         """Replicas that hold fewer tasks than they may, oldest first."""
         self._live: Counter[str] = Counter()
         """Replicas per numerics class."""
         self._num_in_flight = 0
         self._pending: set[int] = set()
-        self._retries: deque[_Flight] = deque()
+        self._retries: deque[Flight] = deque()
         self._counted: list[Counted] = []
         self._outcomes: list[Outcome] = []
         self._decided = planner.num_decided
-        self._num_started = self._num_tickets = self._num_samples = self._num_lost = self._num_requeued = 0
+        self._num_started = self._num_tickets = self._num_lost = self._num_requeued = 0
         self._fruitless_losses = self._failed_starts = 0
         self._share = math.inf
         self._last_share = self._last_check = -math.inf
         self._start = self._last_flush = self._last_report = self._last_live = transport.now()
         self._last_capacity = -math.inf
         self._capacity = 0
-        self._recent: deque[tuple[float, int]] = deque([(self._start, 0)])
+        self._meter = Meter(self._start)
 
     def run(self, stopped: Callable[[], bool] = lambda: False) -> None:
         """Draw until every unit is decided or set aside, `stopped()`, or the budget is spent.
@@ -147,16 +127,14 @@ class Dispatcher:
     def progress(self) -> Progress:
         """The state now."""
         now = self._transport.now()
-        self._recent.append((now, self._num_samples))
-        while self._recent[0][0] < now - 30 and len(self._recent) > 2:
-            self._recent.popleft()
-        since, samples = self._recent[0]
+        self._meter.hold(now, len(self._replicas))
+        rates = self._meter.rates(now)
         return Progress(
             decided=self._decided,
             total=self._planner.num_units,
-            samples=self._num_samples,
+            samples=self._meter.samples,
             remaining_samples=self._planner.remaining_samples(),
-            samples_per_second=(self._num_samples - samples) / (now - since) if now > since else 0.0,
+            samples_per_second=rates.samples_per_second,
             replicas=len(self._replicas),
             pending=len(self._pending),
             lost=self._num_lost,
@@ -164,6 +142,10 @@ class Dispatcher:
             share_dropped=self._planner.account.share_dropped,
             set_aside=len(self._planner.set_aside),
             seconds=now - self._start,
+            in_flight=self._num_in_flight,
+            busy=rates.busy,
+            dispatch_seconds=rates.dispatch_seconds,
+            replica_seconds=self._meter.replica_seconds,
         )
 
     def _ask_for_replicas(self) -> None:
@@ -174,10 +156,9 @@ class Dispatcher:
         self._last_capacity = now
         self._capacity = self._transport.capacity()
         unsent = self._planner.remaining_samples() - self._samples_in_flight()
-        wanted = self._engine.replicas or max(1, self._capacity)
-        wanted = max(
-            len(self._replicas), min(wanted, len(self._replicas) + math.ceil(unsent / self._batch_size))
-        )
+        useful = math.ceil(unsent / self._batch_size)
+        busy = sum(bool(replica.flights) for replica in self._replicas.values())
+        wanted = max(len(self._replicas), min(self._engine.replicas or max(1, self._capacity), busy + useful))
         while len(self._replicas) + len(self._pending) < wanted:
             self._transport.start(self._num_started)
             self._pending.add(self._num_started)
@@ -186,6 +167,33 @@ class Dispatcher:
             replica = max(self._pending)
             self._pending.remove(replica)
             self._transport.stop(replica)
+        self._release_idle(now, useful)
+
+    def _release_idle(self, now: float, useful: int) -> None:
+        """At the tail of a run, give replicas back that no work is left for; `useful` idle ones may still get some.
+
+        The last one of its numerics class stays: what was drawn under that class can only go on there.
+        """
+        idle = [
+            number
+            for number, replica in self._replicas.items()
+            if not replica.flights and now - replica.since >= self._engine.idle_seconds
+        ]
+        for number in sorted(idle, reverse=True)[: max(0, len(idle) - max(1, useful))]:
+            numerics = self._replicas[number].numerics
+            if self._live[numerics] > 1:
+                self._transport.stop(number)
+                self._forget(number)
+
+    def _forget(self, number: int) -> ReplicaState | None:
+        """A replica is no more; returns it if it was ready."""
+        self._meter.hold(self._transport.now(), len(self._replicas))
+        replica = self._replicas.pop(number, None)
+        if replica is not None:
+            self._hungry.pop(number, None)
+            self._live[replica.numerics] -= 1
+            self._live = +self._live
+        return replica
 
     def _samples_in_flight(self) -> int:
         return sum(flight.task.num_samples for r in self._replicas.values() for flight in r.flights.values())
@@ -208,6 +216,7 @@ class Dispatcher:
                     break
                 if not replica.flights:
                     replica.busy_since = now
+                self._meter.dispatched(self._transport.now() - replica.since)
                 replica.flights[self._num_tickets] = flight
                 self._num_in_flight += 1
                 self._transport.submit(number, self._num_tickets, flight.task)
@@ -217,7 +226,7 @@ class Dispatcher:
         idle = self._replicas and self._num_in_flight == 0 and not self._is_spent()
         assert not idle or self._planner.finished, "the planner withholds samples that it needs"
 
-    def _retry_for(self, number: int, replica: _Replica) -> _Flight | None:
+    def _retry_for(self, number: int, replica: ReplicaState) -> Flight | None:
         """A task that failed elsewhere, on another replica if there is one of its class."""
         for _ in range(len(self._retries)):
             flight = self._retries.popleft()
@@ -232,7 +241,7 @@ class Dispatcher:
             self._retries.append(flight)
         return None
 
-    def _new_flight(self, replica: _Replica) -> _Flight | None:
+    def _new_flight(self, replica: ReplicaState) -> Flight | None:
         size = self._batch_size
         if replica.samples_per_second:
             size = int(min(replica.samples_per_second * self._engine.task_seconds, self._share))
@@ -244,7 +253,7 @@ class Dispatcher:
         if task is None:
             return None
         self._unspent -= task.num_samples
-        return _Flight(task)
+        return Flight(task)
 
     def _is_spent(self) -> bool:
         seconds = self._budget.seconds
@@ -258,7 +267,9 @@ class Dispatcher:
             if event.replica in self._pending:
                 self._failed_starts = 0
                 self._pending.remove(event.replica)
-                self._replicas[event.replica] = _Replica(event.numerics)
+                now = self._transport.now()
+                self._meter.hold(now, len(self._replicas))
+                self._replicas[event.replica] = ReplicaState(event.numerics, since=now)
                 self._hungry[event.replica] = None
                 self._live[event.numerics] += 1
                 self._release_retries()
@@ -270,24 +281,24 @@ class Dispatcher:
             if replica is not None and flight is not None:
                 self._num_in_flight -= 1
                 self._hungry[event.replica] = None
-                replica.busy_since = self._transport.now()
+                replica.busy_since = replica.since = self._transport.now()
                 if isinstance(event, Done):
                     self._take_in(event, replica, flight)
                 else:
                     self._retry(event, flight)
 
-    def _take_in(self, event: Done, replica: _Replica, flight: _Flight) -> None:
+    def _take_in(self, event: Done, replica: ReplicaState, flight: Flight) -> None:
         counted, outcomes = self._planner.record(flight.task, event.counts_RK, event.seconds)
         self._counted += counted
         self._outcomes += outcomes
-        self._num_samples += flight.task.num_samples
+        self._meter.drew(flight.task.num_samples, event.seconds)
         self._fruitless_losses = 0
         rate = flight.task.num_samples / max(event.seconds, 1e-9)
         old = replica.samples_per_second
         replica.samples_per_second = rate if not old else 0.5 * old + 0.5 * rate
         replica.last_size = flight.task.num_samples
 
-    def _retry(self, event: Failed, flight: _Flight) -> None:
+    def _retry(self, event: Failed, flight: Flight) -> None:
         flight.failures += 1
         if flight.failures >= self._engine.max_attempts:
             self._planner.give_up(flight.task, f"failed {flight.failures} times: {event.reason}")
@@ -308,11 +319,7 @@ class Dispatcher:
             if self._failed_starts >= self._engine.max_attempts:
                 raise WorkFailedError(f"{self._failed_starts} replicas failed at their start: {event.reason}")
         self._last_capacity = -math.inf  # replace it at once
-        replica = self._replicas.pop(event.replica, None)
-        if replica is not None:
-            self._hungry.pop(event.replica, None)
-            self._live[replica.numerics] -= 1
-            self._live = +self._live
+        replica = self._forget(event.replica)
         for position, flight in enumerate(replica.flights.values() if replica else ()):
             self._num_in_flight -= 1
             self._num_requeued += 1

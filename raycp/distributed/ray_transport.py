@@ -13,6 +13,7 @@ from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 
 from raycp.certify.units import Task
 from raycp.config import Engine
+from raycp.distributed.metrics import ReplicaMetrics
 from raycp.distributed.replica import Replica, ReplicaSpec
 from raycp.distributed.transport import Done, Event, Failed, Lost, Ready
 from raycp.errors import ClusterError, RaycpError
@@ -33,17 +34,20 @@ class ReplicaActor:
     def __repr__(self) -> str:
         return f"Replica({self._place})"
 
-    def prepare(self, spec: ReplicaSpec, batch_size: int) -> tuple[str, str]:
+    def prepare(self, spec: ReplicaSpec, batch_size: int, run: str, number: int) -> tuple[str, str]:
         self._replica = Replica(spec)
-        return self._replica.prepare(batch_size), f"{self._place}, {spec.device}"
+        numerics = self._replica.prepare(batch_size)
+        self._metrics = ReplicaMetrics(run, str(number), spec.device)
+        return numerics, f"{self._place}, {spec.device}"
 
     def choose_batch_size(self, spec: ReplicaSpec) -> int:
         return Replica(spec).choose_batch_size()
 
     def run(self, sigma: float, blocks: Sequence[tuple[int, int, int, int]]) -> tuple[Any, float]:
-        return self._replica.run(
-            sigma, [Block(image, Phase(phase), first, n) for image, phase, first, n in blocks]
-        )
+        drawn = [Block(image, Phase(phase), first, n) for image, phase, first, n in blocks]
+        counts, seconds = self._replica.run(sigma, drawn)
+        self._metrics.drew(sum(block.num_samples for block in drawn), seconds)
+        return counts, seconds
 
 
 @dataclass(frozen=True)
@@ -68,14 +72,17 @@ class RayTransport:
         self._spec = ray.put(spec)
         self._engine = engine
         self._batch_size = batch_size
-        self._name = f"{name}-{time.time_ns() % 10**9:x}"
+        self._run = name
+        self._life = f"{time.time_ns() % 10**9:x}"  # Ray keeps the names of actors that are gone
         self._actors: dict[int, ActorHandle] = {}
         self._calls: dict[ray.ObjectRef, _Call] = {}
 
     def start(self, replica: int) -> None:
-        actor = make_actor(self._engine, f"raycp {self._name} replica {replica}")
+        actor = make_actor(self._engine, f"raycp {self._run} replica {replica} ({self._life})")
         self._actors[replica] = actor
-        self._calls[actor.prepare.remote(self._spec, self._batch_size)] = _Call(replica, None)
+        prepare = actor.prepare.options(name="certify.prepare")
+        ref = prepare.remote(self._spec, self._batch_size, self._run, replica)
+        self._calls[ref] = _Call(replica, None)
 
     def submit(self, replica: int, ticket: int, task: Task) -> None:
         blocks = [(b.image, int(b.phase), b.first, b.num_samples) for b in task.blocks]

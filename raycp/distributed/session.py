@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Protocol
 
 import numpy as np
@@ -21,6 +21,7 @@ from raycp.distributed.job import Job
 from raycp.distributed.progress import UNLIMITED, Budget, Progress
 from raycp.runs import RunDirectory, open_run, recorded_manifest
 from raycp.runs.ledger import Ledger
+from raycp.runs.status import StatusFile
 from raycp.runs.tables import result_table
 from raycp.storage import Storage
 
@@ -79,35 +80,50 @@ def run_job(job: Job, out: str, observer: Observer, budget: Budget = UNLIMITED) 
                 f"resuming: {planner.num_decided} of {planner.num_units} (sigma, image) pairs are decided, at most "
                 f"{planner.remaining_samples():,} samples are left"
             )
+        status = stack.enter_context(StatusFile(storage, job.kind))
         try:
             if not planner.finished:
                 stack.enter_context(_connected(job, observer))
-                _draw(job, planner, sink, observer, budget, run.storage.path().rpartition("/")[2])
+                _draw(job, planner, sink, observer, budget, status, run.storage.path().rpartition("/")[2])
         finally:
             sink.finish(planner.undecided())
         if planner.finished and not run.has_examples():
             run.write_examples(job.examples())
+        if not planner.finished:
+            status.incomplete = "the budget is spent" if budget.limited else "interrupted"
         return planner.finished
 
 
-def _draw(job: Job, planner: Planner, sink: Results, observer: Observer, budget: Budget, name: str) -> None:
+def _draw(
+    job: Job,
+    planner: Planner,
+    sink: Results,
+    observer: Observer,
+    budget: Budget,
+    status: StatusFile,
+    name: str,
+) -> None:
+    from raycp.distributed.metrics import CertifyMetrics
     from raycp.distributed.ray_transport import RayTransport, require_room
 
     require_room(job.config.engine)
     batch_size = job.config.numerics.batch_size
     assert batch_size != "auto"
     transport = RayTransport(job.spec, job.config.engine, batch_size, name)
+    metrics = CertifyMetrics(name)
+
+    def report(progress: Progress) -> None:
+        accuracies = sink.accuracies()
+        observer.progress(progress, accuracies)
+        metrics.update(progress, accuracies)
+        status.update(asdict(progress) | {"accuracies": [asdict(item) for item in accuracies]})
+
     dispatcher = Dispatcher(
-        planner,
-        transport,
-        job.config.engine,
-        batch_size,
-        sink,
-        report=lambda progress: observer.progress(progress, sink.accuracies()),
-        budget=budget,
+        planner, transport, job.config.engine, batch_size, sink, report=report, budget=budget
     )
     with _interruptible() as stop:
         dispatcher.run(stopped=lambda: stop.requested)
+    metrics.update(dispatcher.progress(), sink.accuracies(), last=True)
 
 
 def _measured_batch_size(job: Job, observer: Observer) -> int:

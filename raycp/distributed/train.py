@@ -27,6 +27,7 @@ from raycp.errors import ClusterError, RaycpError, RunMismatchError, StorageErro
 from raycp.models import Bundle
 from raycp.models.bundle import sha256_of
 from raycp.models.weights import read_tensors
+from raycp.runs.status import StatusFile
 from raycp.storage import Storage
 from raycp.training.perceptual import lpips_distance
 from raycp.training.run_files import CONFIG, VALIDATION
@@ -80,14 +81,20 @@ def train_models(
         os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
         os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "120")
         errors: list[str] = []
-        with tempfile.TemporaryDirectory() as scratch:
+        from raycp.distributed.metrics import TrainMetrics
+
+        metrics = TrainMetrics(storage.path().rpartition("/")[2])
+        with tempfile.TemporaryDirectory() as scratch, StatusFile(storage, "train") as status:
             journal = Journal(storage, Path(scratch))
 
             def take(line: dict[str, Any]) -> None:
                 if "error" in line:
                     errors.append(line["error"])
                     return
-                if "progress" not in line:
+                metrics.take(line)
+                if "progress" in line:
+                    status.update(line)
+                else:
                     journal.add(line)
                 if "again" not in line:
                     report(line)
@@ -104,9 +111,9 @@ def train_models(
                         report({"note": slow})
                 mailbox = start_mailbox()
                 with emptied(mailbox, take):
-                    _fit(config, storage, mailbox, data, images, held_out, parents, backbones, worker)
-        if errors:
-            raise TrainingError(errors[0])
+                    _fit(config, storage, mailbox, data, images, held_out, parents, backbones, worker, report)
+            if errors:
+                raise TrainingError(errors[0])
     return True
 
 
@@ -126,6 +133,7 @@ def _fit(
     parents: dict[str, Bundle],
     backbones: dict[str, dict[str, np.ndarray] | None],
     worker: Callable[[dict[str, Any]], None] | None,
+    report: Callable[[dict[str, Any]], None],
 ) -> None:
     import ray
     from ray.train import CheckpointConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig
@@ -146,27 +154,34 @@ def _fit(
         "parents": ray.put(parents),
         "backbones": ray.put(backbones),
     }
-    trainer = TorchTrainer(
-        worker or train_worker,
-        train_loop_config=job,
-        scaling_config=ScalingConfig(
-            num_workers=engine.workers if fewest is None else (fewest, engine.workers),
-            use_gpu=engine.gpus_per_worker > 0,
-            resources_per_worker={"CPU": engine.cpus_per_worker, "GPU": engine.gpus_per_worker},
-        ),
-        run_config=RunConfig(
-            name="ray",
-            storage_path=path,
-            storage_filesystem=filesystem,
-            failure_config=FailureConfig(max_failures=config.engine.max_failures, controller_failure_limit=2),
-            checkpoint_config=CheckpointConfig(num_to_keep=1),
-            logging_config=LoggingConfig(log_level="ERROR"),
-        ),
-    )
-    try:
-        trainer.fit()
-    except ray.train.TrainingFailedError as err:
-        raise _reason(err) from err
+    for restarts_left in reversed(range(engine.max_failures + 1)):
+        trainer = TorchTrainer(
+            worker or train_worker,
+            train_loop_config=job,
+            scaling_config=ScalingConfig(
+                num_workers=engine.workers if fewest is None else (fewest, engine.workers),
+                use_gpu=engine.gpus_per_worker > 0,
+                resources_per_worker={"CPU": engine.cpus_per_worker, "GPU": engine.gpus_per_worker},
+            ),
+            run_config=RunConfig(
+                name="ray",  # the same name again goes on from the last checkpoint
+                storage_path=path,
+                storage_filesystem=filesystem,
+                failure_config=FailureConfig(max_failures=engine.max_failures, controller_failure_limit=2),
+                checkpoint_config=CheckpointConfig(num_to_keep=1),
+                logging_config=LoggingConfig(log_level="ERROR"),
+            ),
+        )
+        try:
+            trainer.fit()
+        except ray.train.TrainingFailedError as err:
+            # Ray Train goes on after the loss of a worker at work, but not of one that is starting.
+            lost = isinstance(getattr(err, "controller_failure", None), ray.exceptions.RayActorError)
+            if not (lost and restarts_left):
+                raise _reason(err) from err
+            report({"note": "a worker was lost while the workers were starting; starting them again"})
+        else:
+            return
 
 
 def _backbones(config: TrainConfig) -> dict[str, dict[str, np.ndarray] | None]:

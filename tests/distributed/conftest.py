@@ -17,6 +17,7 @@ os.environ.setdefault("RAY_health_check_period_ms", "500")
 os.environ.setdefault("RAY_health_check_timeout_ms", "2000")
 os.environ.setdefault("RAY_health_check_failure_threshold", "3")
 os.environ.setdefault("RAY_health_check_initial_delay_ms", "500")
+os.environ.setdefault("RAY_metrics_report_interval_ms", "1000")
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))

@@ -192,6 +192,40 @@ def test_a_pending_replica_is_given_up_when_its_node_leaves() -> None:
     assert states[-2].pending == 0
 
 
+def test_at_the_tail_idle_replicas_are_given_back() -> None:
+    """One slow replica holds the last task for minutes; the others go, but the last one of each numerics class."""
+
+    def duration(task: Task, kind: SimulatedReplica) -> float:
+        return 100.0 if kind.numerics == "slow" else task.num_samples / kind.samples_per_second
+
+    sink, states, _ = dispatch(
+        lambda n: SimulatedReplica(numerics="slow" if n == 0 else f"fast {n % 2}"),
+        Engine(replicas=6, task_seconds=0.1, tasks_in_flight=1, idle_seconds=5),
+        duration=duration,
+    )
+    held = [state.replicas for state in states if state.seconds < states[-1].seconds - 1]
+    assert max(held) == 6
+    assert held[-1] == 3  # slow, fast 0, fast 1
+    assert states[-1].lost == 0
+    assert all(state.pending == 0 for state in states if state.seconds > 5)
+    assert len(sink.rows()) == 10
+
+
+def test_progress_adds_up_what_replicas_do() -> None:
+    """Two replicas of 100 samples a second that never wait: their time is the samples' time."""
+    _, states, _ = dispatch(
+        lambda _: SimulatedReplica(samples_per_second=100), Engine(replicas=2, task_seconds=0.5)
+    )
+    last = states[-1]
+    assert last.replica_seconds == pytest.approx(2 * last.seconds, rel=0.02)
+    assert last.samples / 100 <= last.replica_seconds < 1.1 * last.samples / 100
+    middle = states[len(states) // 2]
+    assert 0.95 < middle.busy <= 1
+    assert middle.samples_per_second == pytest.approx(200, rel=0.1)
+    assert middle.in_flight == 4
+    assert 0 <= middle.dispatch_seconds < 0.3  # the loop looks once a quarter of a second at most
+
+
 def test_a_replica_that_hangs_is_replaced() -> None:
     def duration(task: Task, kind: SimulatedReplica) -> float:
         return (
