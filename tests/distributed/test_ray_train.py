@@ -131,3 +131,36 @@ def test_the_boundary_condition_is_exact_for_trained_weights(trained: Path, name
             for model in (certified.estimate, purify):
                 assert torch.equal(model(x_BCHW, denoiser.sigma_min), x_BCHW)
                 assert not torch.allclose(model(x_BCHW, 1.0), x_BCHW, atol=0.1)  # elsewhere it does something
+
+
+def test_a_worker_lost_while_the_workers_start(
+    ray_cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray Train gives up there, and raycp starts again, as often as workers may fail."""
+    import ray.train.torch
+    from ray.exceptions import ActorDiedError
+    from ray.train import ControllerError
+
+    fits: list[int] = []
+
+    class Unlucky(ray.train.torch.TorchTrainer):
+        def fit(self) -> Any:
+            fits.append(1)
+            if len(fits) == 1:
+                raise ControllerError(ActorDiedError())
+            return super().fit()
+
+    monkeypatch.setattr(ray.train.torch, "TorchTrainer", Unlucky)
+    raw = small_training(steps=2)
+    raw = {**raw, "stages": raw["stages"][:1]}
+    notes: list[str] = []
+    config = parse_config(TrainConfig, {**raw, "engine": {"workers": 1, "max_failures": 1}})
+    assert train_models(config, str(tmp_path / "run"), lambda line: notes.append(line.get("note", "")))
+    assert len(fits) == 2
+    assert "a worker was lost while the workers were starting; starting them again" in notes
+    assert (tmp_path / "run" / "models" / "classifier").is_dir()
+
+    fits.clear()
+    config = parse_config(TrainConfig, {**raw, "engine": {"workers": 1, "max_failures": 0}})
+    with pytest.raises(TrainingError, match="died"):
+        train_models(config, str(tmp_path / "other"), lambda line: None)
