@@ -131,6 +131,8 @@ class Engine(Frozen):
     """Address of a running Ray cluster (`auto`, `host:port`); null starts a local one."""
     replicas: int | None = Field(None, ge=1)
     """Most replicas at a time; null: as many as the cluster has room for."""
+    min_replicas: int | None = Field(None, ge=1)
+    """Replicas asked for even where there is no room for them yet, so that an autoscaler brings it; null: one."""
     cpus_per_replica: Annotated[Float, Field(gt=0)] = 1.0
     gpus_per_replica: Annotated[Float, Field(ge=0)] = 0.0
     local_cpus: int | None = Field(None, ge=1)
@@ -149,6 +151,14 @@ class Engine(Frozen):
     """After this long without work, at the tail of a run, a replica gives its place back to the cluster."""
     flush_seconds: Annotated[Float, Field(gt=0)] = 5.0
     """Seconds between two ledger files."""
+
+    @model_validator(mode="after")
+    def _from_fewest_to_most(self) -> Engine:
+        if self.min_replicas is not None and self.replicas is not None and self.min_replicas > self.replicas:
+            raise ValueError(
+                f"min_replicas must be at most replicas, {self.replicas}, got {self.min_replicas}."
+            )
+        return self
 
 
 class RunConfig(Frozen):

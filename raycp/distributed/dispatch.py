@@ -158,7 +158,8 @@ class Dispatcher:
         unsent = self._planner.remaining_samples() - self._samples_in_flight()
         useful = math.ceil(unsent / self._batch_size)
         busy = sum(bool(replica.flights) for replica in self._replicas.values())
-        wanted = max(len(self._replicas), min(self._engine.replicas or max(1, self._capacity), busy + useful))
+        most = self._engine.replicas or max(self._engine.min_replicas or 1, self._capacity)
+        wanted = max(len(self._replicas), min(most, busy + useful))
         while len(self._replicas) + len(self._pending) < wanted:
             self._transport.start(self._num_started)
             self._pending.add(self._num_started)

@@ -162,6 +162,7 @@ def test_tags_and_required_keys(text: str, message: str) -> None:
         ("data: {name: digits, select: {indices: []}}",
          "data.select.indices must name at least one image, got an empty list."),
         ("data: {name: digits, select: {indices: [1, 1]}}", "data.select.indices must not repeat an image."),
+        ("engine: {replicas: 2, min_replicas: 3}", "engine.min_replicas must be at most replicas, 2, got 3."),
         ("data: {name: folder, path: x, resize: 32, crop: 64}",
          "data.crop must be at most resize, the shorter side it is cut from, got crop 64 and resize 32."),
     ],

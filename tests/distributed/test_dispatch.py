@@ -182,6 +182,17 @@ def test_without_a_limit_the_replicas_follow_the_cluster() -> None:
     assert max(state.replicas for state in states) == 3
 
 
+def test_a_minimum_is_asked_for_before_there_is_room() -> None:
+    """The waiting replicas are what an autoscaler sees; beyond the minimum they follow the room there is."""
+    _, states, _ = dispatch(
+        lambda n: SimulatedReplica(3.0, samples_per_second=200),
+        Engine(task_seconds=0.5, min_replicas=3),
+        capacity=lambda now: 0 if now < 2 else 4,
+    )
+    assert (states[0].replicas, states[0].pending) == (0, 3)
+    assert max(state.replicas for state in states) == 4
+
+
 def test_a_pending_replica_is_given_up_when_its_node_leaves() -> None:
     _, states, _ = dispatch(
         lambda n: SimulatedReplica(0.0 if n < 1 else float("inf"), samples_per_second=200),
