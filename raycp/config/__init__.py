@@ -1,6 +1,14 @@
 """Configuration: frozen pydantic models, YAML in, resolved JSON out."""
 
-from raycp.config.base import Frozen, differences, load_config, parse_config, resolved, without_locations
+from raycp.config.base import (
+    Frozen,
+    differences,
+    load_config,
+    locations,
+    parse_config,
+    resolved,
+    without_locations,
+)
 from raycp.config.certify import CertifyProtocol, Engine, Numerics, PredictProtocol, RunConfig, Sequential
 
 __all__ = [
@@ -13,6 +21,7 @@ __all__ = [
     "Sequential",
     "differences",
     "load_config",
+    "locations",
     "parse_config",
     "resolved",
     "without_locations",

@@ -16,6 +16,7 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
+from pydantic.fields import FieldInfo
 
 from raycp.errors import ConfigError
 
@@ -169,11 +170,7 @@ def without_locations(config: Frozen) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for name, field in type(config).model_fields.items():
         value = getattr(config, name)
-        annotations = [field.annotation, *get_args(field.annotation)]
-        marks = list(field.metadata)
-        for annotation in annotations:
-            marks += getattr(annotation, "__metadata__", ())
-        if any(isinstance(mark, _LocationMark) for mark in marks):
+        if _is_location(field):
             continue
         if isinstance(value, Frozen):
             result[name] = without_locations(value)
@@ -184,6 +181,28 @@ def without_locations(config: Frozen) -> dict[str, Any]:
         else:
             result[name] = config.model_dump(mode="json", include={name})[name]
     return result
+
+
+def locations(config: Frozen) -> list[str]:
+    """The values of all fields marked `Location`, each once, in order."""
+    found: list[str] = []
+    for name, field in type(config).model_fields.items():
+        value = getattr(config, name)
+        if _is_location(field):
+            found += [] if value is None else [value]
+            continue
+        items = value.values() if isinstance(value, dict) else value if isinstance(value, tuple) else [value]
+        for item in items:
+            if isinstance(item, Frozen):
+                found += locations(item)
+    return list(dict.fromkeys(found))
+
+
+def _is_location(field: FieldInfo) -> bool:
+    marks = list(field.metadata)
+    for annotation in (field.annotation, *get_args(field.annotation)):
+        marks += getattr(annotation, "__metadata__", ())
+    return any(isinstance(mark, _LocationMark) for mark in marks)
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:

@@ -30,7 +30,8 @@ def connected(engine: Engine, object_bytes: int = 0) -> Iterator[str | None]:
     """Be connected to Ray within the block; a cluster that was started here is ended here.
 
     A local cluster gets a token of its own, kept in memory only: nobody else on the machine or network can use it, and
-    no token file is left behind that would change how later clusters start.
+    no token file is left behind that would change how later clusters start. Nothing may have imported Ray before: it
+    reads its token when it is imported.
 
     Args:
         engine: where it runs.

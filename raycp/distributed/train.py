@@ -85,24 +85,27 @@ def train_models(
 
         metrics = TrainMetrics(storage.path().rpartition("/")[2])
         with tempfile.TemporaryDirectory() as scratch, StatusFile(storage, "train") as status:
-            journal = Journal(storage, Path(scratch))
-
-            def take(line: dict[str, Any]) -> None:
-                if "error" in line:
-                    errors.append(line["error"])
-                    return
-                metrics.take(line)
-                if "progress" in line:
-                    status.update(line)
-                else:
-                    journal.add(line)
-                if "again" not in line:
-                    report(line)
-
             place = Engine(address=config.engine.address, dashboard=config.engine.dashboard)
             held = images.nbytes + (0 if held_out is None else held_out.nbytes)
             held += sum(array.nbytes for bundle in parents.values() for array in bundle.state.values())
+            journal = Journal(storage, Path(scratch))
             with connected(place, held) as dashboard, closing(journal):
+                from raycp.distributed.metrics import TrainMetrics  # imports Ray, which reads its token then
+
+                metrics = TrainMetrics(storage.path().rpartition("/")[2])
+
+                def take(line: dict[str, Any]) -> None:
+                    if "error" in line:
+                        errors.append(line["error"])
+                        return
+                    metrics.take(line)
+                    if "progress" in line:
+                        status.update(line)
+                    else:
+                        journal.add(line)
+                    if "again" not in line:
+                        report(line)
+
                 if dashboard is not None:
                     report({"note": f"connected to Ray, dashboard at {dashboard}"})
                 for number, stage in enumerate(config.stages):

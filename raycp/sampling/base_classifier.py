@@ -80,7 +80,7 @@ def numerics_class(numerics: Numerics, device: torch.device, batch_size: int) ->
     if device.type == "cuda":
         where = f"cuda {torch.cuda.get_device_name(device)}, cuda {torch.version.cuda}"
     else:
-        where = f"cpu {_cpu_model()}, {torch.backends.cpu.get_cpu_capability()}, {numerics.threads} threads"
+        where = f"cpu {cpu_model()}, {torch.backends.cpu.get_cpu_capability()}, {numerics.threads} threads"
     options = [numerics.dtype, f"batch {batch_size}", f"torch {torch.__version__}"]
     options += [
         f"{library} {version(library)}" for library in ("diffusers", "timm")
@@ -89,7 +89,8 @@ def numerics_class(numerics: Numerics, device: torch.device, batch_size: int) ->
     return ", ".join([where, *options])
 
 
-def _cpu_model() -> str:
+def cpu_model() -> str:
+    """The processor of this machine, as it names itself."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
         for line in cpuinfo.read_text().splitlines():
