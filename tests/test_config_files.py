@@ -1,14 +1,13 @@
-"""Every file in configs/, jobs/ and cluster/ is valid for the one thing its folder stands for."""
+"""Every file in configs/ and jobs/ is valid for the one thing its folder stands for."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
-import yaml
 
 from raycp.config import RunConfig, load_config
+from raycp.config.job import JobConfig
 from raycp.config.train import TrainConfig
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -29,17 +28,5 @@ def test_configs(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "jobs").glob("*.yaml")), ids=lambda path: path.name)
-def test_jobs_are_runtime_environments(path: Path) -> None:
-    from ray.runtime_env import RuntimeEnv
-
-    environment = yaml.safe_load(path.read_text())
-    assert RuntimeEnv(**environment).to_dict() == environment
-
-
-@pytest.mark.parametrize("path", sorted((ROOT / "cluster").glob("*.yaml")), ids=lambda path: path.name)
-def test_clusters_fit_rays_schema(path: Path) -> None:
-    import jsonschema
-    import ray.autoscaler
-
-    schema = json.loads((Path(ray.autoscaler.__file__).parent / "ray-schema.json").read_text())
-    jsonschema.validate(yaml.safe_load(path.read_text()), schema)
+def test_jobs(path: Path) -> None:
+    load_config(JobConfig, path)

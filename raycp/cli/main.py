@@ -15,12 +15,16 @@ from raycp import __version__
 from raycp.cli.bench import bench
 from raycp.cli.certify import certify
 from raycp.cli.demo import demo
+from raycp.cli.doctor import doctor
+from raycp.cli.jobs import jobs
 from raycp.cli.plan import plan
 from raycp.cli.predict import predict
 from raycp.cli.report import report
 from raycp.cli.show import show
 from raycp.cli.simulate import simulate
 from raycp.cli.status import status
+from raycp.cli.stop import stop
+from raycp.cli.submit import submit
 from raycp.cli.train import train
 from raycp.cli.verify import verify
 from raycp.errors import RaycpError
@@ -33,7 +37,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (certify, predict, train, status, show, report, bench, demo, simulate, plan, verify):
+for command in (
+    certify, predict, train, status, show, report, submit, jobs, stop, doctor, bench, demo, simulate, plan, verify,
+):  # fmt: skip
     app.command()(command)
 
 

@@ -8,19 +8,8 @@ import sys
 
 import pytest
 
-COMMANDS = [
-    "certify",
-    "predict",
-    "train",
-    "status",
-    "show",
-    "report",
-    "bench",
-    "demo",
-    "simulate",
-    "plan",
-    "verify",
-]
+COMMANDS = ["certify", "predict", "train", "status", "show", "report", "submit", "jobs", "stop", "doctor", "bench",
+            "demo", "simulate", "plan", "verify"]  # fmt: skip
 
 
 def help_page(*arguments: str) -> str:
