@@ -9,7 +9,7 @@ def bfloat16_note(where: str) -> str | None:
     """A word for who asked for bfloat16 on a CPU that has no instructions for it; None where it has.
 
     Convolutions then take a path of PyTorch's that is many times slower than float32: a step of a small residual
-    network took 16 times as long on an AVX2 machine.
+    network took more than ten times as long on an AVX2 machine.
 
     Args:
         where: the configuration key.
