@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -302,18 +301,18 @@ with Storage(sys.argv[1]).locked():
 def test_a_second_process_is_kept_out_until_the_first_one_is_gone(tmp_path: Path, as_uri: bool) -> None:
     run = tmp_path / "run"
     storage = Storage(run.as_uri() if as_uri else str(run))
-    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(run)], stdout=subprocess.PIPE, text=True)
-    try:
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == "held\n"
-        with pytest.raises(RunMismatchError) as caught, storage.locked():
-            pytest.fail("two processes hold the folder")
-        assert str(caught.value) == (
-            f"{run} is in use by another raycp process; wait for it to end, or take another --out."
-        )
-    finally:
-        holder.send_signal(signal.SIGKILL)
-        holder.wait()
+    command = [sys.executable, "-c", HOLD, str(run)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:
+        try:
+            assert holder.stdout is not None
+            assert holder.stdout.readline() == "held\n"
+            with pytest.raises(RunMismatchError) as caught, storage.locked():
+                pytest.fail("two processes hold the folder")
+            assert str(caught.value) == (
+                f"{run} is in use by another raycp process; wait for it to end, or take another --out."
+            )
+        finally:
+            holder.kill()
     with storage.locked():  # killed without a chance to clean up
         pass
     with storage.locked():

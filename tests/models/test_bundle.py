@@ -109,7 +109,7 @@ def test_complex_weights_are_refused() -> None:
         fitted_state(module, given, "w")
 
 
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error::UserWarning")
 @pytest.mark.parametrize("assign", [False, True])
 def test_loading_copies_read_only_arrays_and_ends_ready_for_inference(assign: bool) -> None:
     source = network()
