@@ -6,6 +6,7 @@ import logging
 import os
 import secrets
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -41,12 +42,17 @@ def connected(engine: Engine, object_bytes: int = 0) -> Iterator[str | None]:
         Where the dashboard listens; None if there is none, or if the process was connected before.
 
     Raises:
-        ClusterError: the address does not answer, or Ray could not start.
+        ClusterError: the address does not answer, Ray could not start, or it was imported too early.
     """
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     if engine.address is None:
         if "RAY_AUTH_MODE" not in os.environ:
+            if "ray" in sys.modules:
+                raise ClusterError(
+                    "Ray was imported before a local cluster could be given its token, which Ray reads then. Import "
+                    "raycp alone, or set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN (32 hexadecimal digits or more) before."
+                )
             os.environ["RAY_AUTH_MODE"] = "token"
             os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
         # Workers find a user's `python:` factory where the driver does, in the folder the command is given in.

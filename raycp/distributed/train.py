@@ -81,9 +81,6 @@ def train_models(
         os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
         os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "120")
         errors: list[str] = []
-        from raycp.distributed.metrics import TrainMetrics
-
-        metrics = TrainMetrics(storage.path().rpartition("/")[2])
         with tempfile.TemporaryDirectory() as scratch, StatusFile(storage, "train") as status:
             place = Engine(address=config.engine.address, dashboard=config.engine.dashboard)
             held = images.nbytes + (0 if held_out is None else held_out.nbytes)

@@ -115,6 +115,7 @@ def command(config: RunConfig, folder: Path) -> list[str]:
 
 def start(arguments: list[str]) -> subprocess.Popen[str]:
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    environment.pop("RAY_AUTH_MODE", None)  # as a user's, so that Ray gets a token
     return subprocess.Popen(arguments, env=environment, stderr=subprocess.PIPE, text=True)
 
 

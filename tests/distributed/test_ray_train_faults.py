@@ -139,7 +139,10 @@ def test_a_killed_driver(undisturbed: Path, tmp_path: Path) -> None:
     run, file = tmp_path / "run", tmp_path / "train.yaml"
     file.write_text(yaml.safe_dump(training()))
     command = [sys.executable, "-m", "raycp.cli.main", "train", str(file), "--out", str(run)]
-    first = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    users = {
+        name: value for name, value in os.environ.items() if name != "RAY_AUTH_MODE"
+    }  # so Ray gets a token
+    first = subprocess.Popen(command, env=users, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     wait_for(lambda: has_checkpoint(run) or first.poll() is not None)
     below = descendants(first.pid)
     first.kill()
@@ -150,7 +153,7 @@ def test_a_killed_driver(undisturbed: Path, tmp_path: Path) -> None:
     finally:
         for pid in filter(is_running, below):
             os.kill(pid, signal.SIGKILL)
-    again = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
+    again = subprocess.run(command, env=users, capture_output=True, text=True, timeout=SECONDS, check=False)
     assert again.returncode == 0, again.stderr[-2000:]
     assert_undisturbed(run, undisturbed)
 
