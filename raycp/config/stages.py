@@ -37,7 +37,8 @@ class _Stage(Frozen):
     """Optimiser steps."""
     batch_size: int = Field(128, ge=1)
     """Images per step, over all workers."""
-    optimizer: Literal["adamw", "radam"] = "adamw"
+    optimizer: Literal["adamw", "radam", "muon"] = "adamw"
+    """muon (Jordan et al. 2024) learns most in few steps; it moves the kernels of convolutions, and AdamW the rest."""
     learning_rate: Positive = 2e-3
     """Peak rate; warmed up linearly, then decayed to 0 by half a cosine."""
     warmup_steps: int = Field(20, ge=0)

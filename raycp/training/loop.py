@@ -14,8 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from raycp.config.stages import StageConfig
 from raycp.errors import TrainingError
-
-_OPTIMIZERS = {"adamw": torch.optim.AdamW, "radam": torch.optim.RAdam}
+from raycp.training.muon import Muon
 
 
 class StageTraining:
@@ -50,12 +49,7 @@ class StageTraining:
         self._target_decay = target_decay
         self.average = copy.deepcopy(plain).requires_grad_(False)
         self.step = 0
-        make: Any = _OPTIMIZERS[config.optimizer]
-        # AdamW is fused into one pass over the weights; PyTorch has no such RAdam.
-        extra = {"decoupled_weight_decay": True} if config.optimizer == "radam" else {"fused": True}
-        self._optimizer = make(
-            network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, **extra
-        )
+        self._optimizers = _optimizers(config, network)
 
     def run(self) -> Iterator[float]:
         """Make the remaining steps; yields the loss of each.
@@ -65,9 +59,11 @@ class StageTraining:
         """
         config = self._config
         while self.step < config.steps:
-            for group in self._optimizer.param_groups:
-                group["lr"] = config.learning_rate * schedule(self.step, config.steps, config.warmup_steps)
-            self._optimizer.zero_grad()
+            rate = config.learning_rate * schedule(self.step, config.steps, config.warmup_steps)
+            for optimizer in self._optimizers:
+                for group in optimizer.param_groups:
+                    group["lr"] = rate
+                optimizer.zero_grad()
             value = self._over_workers(self._accumulated_gradient()).item()
             if not math.isfinite(value):
                 raise TrainingError(
@@ -75,7 +71,8 @@ class StageTraining:
                     "training images and in the models it starts from; otherwise lower learning_rate or clip_norm."
                 )
             nn.utils.clip_grad_norm_(self._network.parameters(), config.clip_norm)
-            self._optimizer.step()
+            for optimizer in self._optimizers:
+                optimizer.step()
             # At the start the average forgets faster, so that it is not held back by the first weights.
             self._follow(self.average, min(config.ema_decay, (1 + self.step) / (10 + self.step)))
             if self._target is not None:
@@ -106,7 +103,7 @@ class StageTraining:
             "network": self._plain.state_dict(),
             "average": self.average.state_dict(),
             "target": None if self._target is None else self._target.state_dict(),
-            "optimizer": self._optimizer.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self._optimizers],
         }
 
     def load(self, state: dict[str, Any]) -> None:
@@ -116,11 +113,29 @@ class StageTraining:
         self.average.load_state_dict(state["average"])
         if self._target is not None:
             self._target.load_state_dict(state["target"])
-        self._optimizer.load_state_dict(state["optimizer"])
+        for optimizer, kept in zip(self._optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(kept)
 
     @torch.no_grad()
     def _follow(self, follower: nn.Module, decay: float) -> None:
         torch._foreach_lerp_(list(follower.parameters()), list(self._plain.parameters()), 1 - decay)
+
+
+def _optimizers(config: StageConfig, network: nn.Module) -> list[torch.optim.Optimizer]:
+    """One for all parameters, or Muon for the kernels of convolutions and AdamW for the rest."""
+    parameters = list(network.parameters())
+    rate, decay = config.learning_rate, config.weight_decay
+    if config.optimizer == "radam":
+        return [torch.optim.RAdam(parameters, rate, weight_decay=decay, decoupled_weight_decay=True)]
+    if config.optimizer == "adamw":
+        # Fused into one pass over the weights; PyTorch has no such RAdam.
+        return [torch.optim.AdamW(parameters, rate, weight_decay=decay, fused=True)]
+    kernels = [parameter for parameter in parameters if parameter.ndim == 4]
+    others = [parameter for parameter in parameters if parameter.ndim != 4]
+    return [
+        Muon(kernels, rate, weight_decay=decay),
+        torch.optim.AdamW(others, rate, weight_decay=decay, fused=True),
+    ]
 
 
 def schedule(step: int, steps: int, warmup_steps: int) -> float:

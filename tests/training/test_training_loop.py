@@ -53,7 +53,7 @@ def test_long_gradients_are_shortened() -> None:
     assert float(network.w.grad) == pytest.approx(0.5, rel=1e-5)
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "radam"])
+@pytest.mark.parametrize("optimizer", ["adamw", "radam", "muon"])
 def test_a_resumed_stage_is_the_uninterrupted_one_bit_for_bit(optimizer: str, tmp_path: Path) -> None:
     config = classifier_stage(steps=8, max_shift=1, optimizer=optimizer)
     whole, _ = classifier_training(config)
@@ -73,10 +73,10 @@ def test_a_checkpoint_of_the_unfused_optimizer_goes_on_with_it() -> None:
     """A training that began before the optimizer was fused ends with the weights it would have had."""
     config = classifier_stage(steps=8)
     before, _ = classifier_training(config)
-    before._optimizer.param_groups[0]["fused"] = None
+    before._optimizers[0].param_groups[0]["fused"] = None
     head = list(itertools.islice(before.run(), 5))
     after, _ = classifier_training(config)
-    assert after._optimizer.param_groups[0]["fused"]
+    assert after._optimizers[0].param_groups[0]["fused"]
     after.load(copy.deepcopy(before.state()))
-    assert after._optimizer.param_groups[0]["fused"] is None
+    assert after._optimizers[0].param_groups[0]["fused"] is None
     assert list(after.run()) == list(before.run()) != head[:3]
