@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
+from collections import Counter
 from dataclasses import dataclass
 from tempfile import TemporaryDirectory
 
@@ -16,7 +18,7 @@ from raycp.certify.units import Task
 from raycp.config import CertifyProtocol, Engine
 from raycp.distributed.dispatch import Dispatcher
 from raycp.distributed.simulation import SimulatedReplica, SimulatedTransport
-from raycp.distributed.transport import Event
+from raycp.distributed.transport import Event, Lost, Ready
 from raycp.runs.ledger import Ledger
 from raycp.storage import Storage
 
@@ -31,6 +33,29 @@ _LONGEST = 15.0
 
 
 @dataclass(frozen=True)
+class CallCosts:
+    """What Ray takes of the driver's time, measured apart (`raycp bench --only dispatch`)."""
+
+    task_seconds: float
+    """To send a task and to fetch its result."""
+    wait_seconds: float
+    """Of one wait, for every call that is under way."""
+
+
+@dataclass(frozen=True)
+class Troubles:
+    """What large clusters do."""
+
+    straggler_share: float = 0.0
+    """Of the replicas; they are `straggler_factor` times slower than the others, for good."""
+    straggler_factor: float = 4.0
+    mean_life_seconds: float = math.inf
+    """Until a replica is lost, exponentially distributed; another one is then asked for."""
+    start_seconds: float = 1.0
+    """From being asked for to being ready."""
+
+
+@dataclass(frozen=True)
 class Driven:
     """The driver's load in the steady state of a virtual cluster."""
 
@@ -41,9 +66,14 @@ class Driven:
     tasks_per_second: float
     waits_per_second: float
     driver_cores: float
-    """CPU seconds of the driver per virtual second, the simulation's own part included."""
+    """CPU seconds of planner, dispatcher and ledger per virtual second, and of Ray's calls where they are charged."""
     utilisation: float
-    """Share of the replicas' time that was spent inside tasks."""
+    """Share of the time of all replicas asked for that was spent inside tasks that came back."""
+    lost: int = 0
+    """Replicas."""
+
+
+NO_TROUBLES = Troubles()
 
 
 class HeavyTail:
@@ -65,25 +95,61 @@ class HeavyTail:
 
 
 class VirtualCluster(SimulatedTransport):
-    """Replicas of one speed, ready after a second, that take heavy-tailed times; it counts what is asked of it."""
+    """Replicas that take heavy-tailed times; it counts what is asked of it, and the driver's time between.
 
-    def __init__(self, samples_per_second: float) -> None:
-        super().__init__(
-            lambda _: SimulatedReplica(1.0, samples_per_second, numerics=_NUMERICS),
-            nine_of_ten,
-            HeavyTail(seed=0),
-        )
-        self.num_waits = self.num_tasks = 0
+    Args:
+        samples_per_second: of each replica.
+        calls: charged to the clock, together with the CPU time of the driver itself, so that a driver that has more to
+            do than it can makes its replicas wait; None for a driver that takes no time.
+        troubles: of the replicas.
+    """
+
+    def __init__(
+        self, samples_per_second: float, calls: CallCosts | None = None, troubles: Troubles = NO_TROUBLES
+    ) -> None:
+        super().__init__(self._replica, nine_of_ten, HeavyTail(seed=0))
+        self._generator = np.random.default_rng(1)
+        self._samples_per_second, self._calls, self._troubles = samples_per_second, calls, troubles
+        self._under_way: Counter[int] = Counter()
+        """Calls, by replica."""
+        self._left = time.process_time()
+        self.driver_seconds = 0.0
+        self.num_waits = self.num_tasks = self.num_lost = 0
 
     def submit(self, replica: int, ticket: int, task: Task) -> None:
         """See `Transport`."""
+        self._charge(0.0 if self._calls is None else self._calls.task_seconds)
         self.num_tasks += 1
+        self._under_way[replica] += 1
         super().submit(replica, ticket, task)
+        self._left = time.process_time()
 
     def wait(self, timeout: float) -> list[Event]:
         """See `Transport`."""
+        self._charge(0.0 if self._calls is None else self._calls.wait_seconds * self._under_way.total())
         self.num_waits += 1
-        return super().wait(timeout)
+        events = super().wait(timeout)
+        for event in events:
+            if isinstance(event, Lost):
+                self.num_lost += 1
+                del self._under_way[event.replica]
+            elif not isinstance(event, Ready):
+                self._under_way[event.replica] -= 1
+        self._left = time.process_time()
+        return events
+
+    def _charge(self, seconds: float) -> None:
+        seconds += time.process_time() - self._left
+        self.driver_seconds += seconds
+        if self._calls is not None:
+            self._clock += seconds
+
+    def _replica(self, _: int) -> SimulatedReplica:
+        troubles, generator = self._troubles, self._generator
+        slower = troubles.straggler_factor if generator.random() < troubles.straggler_share else 1.0
+        life = generator.exponential() * troubles.mean_life_seconds
+        start = troubles.start_seconds
+        return SimulatedReplica(start, self._samples_per_second / slower, start + life, numerics=_NUMERICS)
 
 
 def nine_of_ten(task: Task) -> npt.NDArray[np.int64]:
@@ -98,36 +164,44 @@ def nine_of_ten(task: Task) -> npt.NDArray[np.int64]:
 @dataclass(frozen=True)
 class _Mark:
     virtual: float
-    cpu: float
+    driver: float
     tasks: int
     waits: int
     busy: float
 
 
 def drive(
-    replicas: int, task_seconds: float, virtual_seconds: float, samples_per_second: float = 2_000.0
+    replicas: int,
+    task_seconds: float,
+    virtual_seconds: float,
+    samples_per_second: float = 2_000.0,
+    calls: CallCosts | None = None,
+    troubles: Troubles = NO_TROUBLES,
 ) -> Driven:
     """Run the driver of a large certification (50,000 images, three noise levels, N = 100,000) for a while.
 
     Args:
-        replicas: all of one speed.
+        replicas: how many are asked for.
         task_seconds: duration that tasks are steered to.
         virtual_seconds: of the steady state, after a minute in which tasks grow.
-        samples_per_second: of each replica.
+        samples_per_second: of each replica that is no straggler.
+        calls: see `VirtualCluster`.
+        troubles: see `VirtualCluster`.
     """
     protocol = CertifyProtocol()
     rule = FixedRule(protocol, dict.fromkeys(protocol.sigmas, 0.0))
     labels, indices = np.zeros(_NUM_IMAGES, dtype=np.int64), np.arange(_NUM_IMAGES)
     planner = Planner(protocol.sigmas, labels, indices, rule, NUM_CLASSES)
-    cluster = VirtualCluster(samples_per_second)
-    ends = (_WARM_UP_SECONDS, _WARM_UP_SECONDS + virtual_seconds)
+    cluster = VirtualCluster(samples_per_second, calls, troubles)
+    warm = troubles.start_seconds + _WARM_UP_SECONDS
+    ends = (warm, warm + virtual_seconds)
     marks: list[_Mark] = []
 
     def over() -> bool:
         now = cluster.now()
         if now >= ends[len(marks)]:
             marks.append(
-                _Mark(now, time.process_time(), cluster.num_tasks, cluster.num_waits, cluster.busy_seconds)
+                _Mark(now, cluster.driver_seconds, cluster.num_tasks, cluster.num_waits, cluster.busy_seconds)
             )
         return len(marks) == len(ends)
 
@@ -143,6 +217,7 @@ def drive(
         seconds,
         tasks_per_second=(end.tasks - begin.tasks) / seconds,
         waits_per_second=(end.waits - begin.waits) / seconds,
-        driver_cores=(end.cpu - begin.cpu) / seconds,
+        driver_cores=(end.driver - begin.driver) / seconds,
         utilisation=(end.busy - begin.busy) / (seconds * replicas),
+        lost=cluster.num_lost,
     )

@@ -78,16 +78,20 @@ class SimulatedTransport:
             self._run_next(replica)
 
     def wait(self, timeout: float) -> list[Event]:
-        """See `Transport`; moves the clock to the next event or by `timeout`."""
-        deadline = self._clock + timeout
+        """See `Transport`; moves the clock to the next event or by `timeout`.
+
+        Events that are already past come at once: the caller was late.
+        """
+        called = latest = self._clock
+        deadline = called + timeout
         events: list[Event] = []
-        while self._agenda and self._agenda[0][0] <= (self._clock if events else deadline):
+        while self._agenda and self._agenda[0][0] <= (latest if events else deadline):
             self._clock, _, happen = heapq.heappop(self._agenda)
             event = happen()
+            latest = max(called, self._clock)
             if event is not None:
                 events.append(event)
-        if not events:
-            self._clock = deadline
+        self._clock = latest if events else deadline
         return events
 
     def stop(self, replica: int) -> None:

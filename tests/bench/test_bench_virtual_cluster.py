@@ -5,7 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from raycp.bench.virtual_cluster import BATCH_SIZE, HeavyTail, VirtualCluster, drive, nine_of_ten
+from raycp.bench.virtual_cluster import (
+    BATCH_SIZE,
+    CallCosts,
+    HeavyTail,
+    Troubles,
+    VirtualCluster,
+    drive,
+    nine_of_ten,
+)
 from raycp.certify.units import Task
 from raycp.distributed.simulation import SimulatedReplica
 from raycp.sampling.blocks import Block, Phase
@@ -48,3 +56,24 @@ def test_calls_are_counted() -> None:
     cluster.submit(0, 0, Task(0.5, (Block(0, Phase.ESTIMATION, 0, 10),), "paper"))
     cluster.wait(60.0)
     assert (cluster.num_tasks, cluster.num_waits) == (1, 2)
+
+
+def test_a_driver_with_too_much_to_do_makes_its_replicas_wait() -> None:
+    """A quarter of a second per task, all of the driver's time: four tasks of 5 s a second keep 20 replicas at work."""
+    driven = drive(replicas=50, task_seconds=5.0, virtual_seconds=100.0, calls=CallCosts(0.25, 0.0))
+    assert 0.9 < driven.driver_cores <= 1.01
+    assert driven.tasks_per_second == pytest.approx(4.0, rel=0.1)
+    assert driven.utilisation < 0.8
+    waiting = drive(replicas=50, task_seconds=5.0, virtual_seconds=100.0, calls=CallCosts(0.0, 0.01))
+    assert 0.9 < waiting.driver_cores <= 1.01  # 1 s per wait over 100 calls
+    assert waiting.waits_per_second < 2
+
+
+def test_stragglers_get_smaller_tasks_and_the_lost_are_replaced() -> None:
+    slow = Troubles(straggler_share=0.5, straggler_factor=10.0)
+    assert drive(20, 5.0, 200.0, troubles=slow).utilisation > 0.9
+    dying = Troubles(mean_life_seconds=60.0, start_seconds=30.0)
+    driven = drive(20, 5.0, 300.0, troubles=dying)
+    # A replica is there for 60 of 90 s, and loses about a task's length of work when it goes.
+    assert 0.4 < driven.utilisation < 0.72
+    assert driven.lost == pytest.approx(20 * 390 / 90, rel=0.4)

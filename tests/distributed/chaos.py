@@ -1,9 +1,10 @@
-"""Certify while everything dies: replicas, nodes and the driver, at random, until the run is done.
+"""Certify or train while everything dies: workers, nodes and the driver, at random, until the run is done.
 
-    python tests/distributed/chaos.py --minutes 10
+    python tests/distributed/chaos.py certify --minutes 10
+    python tests/distributed/chaos.py train --minutes 10
 
-compares the table with that of an undisturbed run, bit for bit, and prints what was survived and what it cost. The seed
-makes the order of the misfortunes repeatable, not their moments.
+compares the outcome with that of an undisturbed run, bit for bit, and prints what was survived and what it cost. The
+seed makes the order of the misfortunes repeatable, not their moments.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import tempfile
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -29,11 +31,14 @@ from local import ENVIRONMENT, LocalCluster, token_file  # noqa: E402
 from small_runs import certificates, small_config  # noqa: E402
 
 from raycp.config import resolved  # noqa: E402
+from raycp.models import read_model  # noqa: E402
+from raycp.training.run_files import LOG, MODELS  # noqa: E402
 
 BATCH_SECONDS = 0.1
 BATCH = 64
-NODES = 2
+REPLICAS = 2
 UNITS = 12
+LOG_STEPS = 5
 
 
 @dataclass
@@ -41,36 +46,31 @@ class Survived:
     """What happened, and what it cost."""
 
     seconds: float = 0.0
-    replicas_killed: int = 0
+    workers_killed: int = 0
     nodes_lost: int = 0
     nodes_joined: int = 0
     drivers_killed: int = 0
-    tasks_repeated: int = 0
-    samples_needed: int = 0
-    samples_drawn: int = 0
+    repeats: int = 0
+    """Tasks that were given to another replica, or restarts of a training from a checkpoint."""
+    work_needed: int = 0
+    """Samples, or steps."""
+    work_done: int = 0
 
     @property
     def share_repeated(self) -> float:
-        """Of the work, padding of batches included."""
-        return self.samples_drawn / self.samples_needed - 1
+        """Of the work; for samples, the padding of batches included."""
+        return self.work_done / self.work_needed - 1
 
 
 class Driver:
-    """`raycp certify` as a process, started again when it was killed."""
+    """`raycp certify` or `raycp train` as a process, started again when it was killed."""
 
-    def __init__(self, folder: Path, config: Path, address: str | None) -> None:
+    def __init__(self, folder: Path, command: str, config: dict[str, Any]) -> None:
+        folder.mkdir(exist_ok=True)
         self.run, self._log = folder / "run", folder / "log.txt"
-        self._command = [
-            sys.executable,
-            "-m",
-            "raycp.cli.main",
-            "certify",
-            str(config),
-            "--out",
-            str(self.run),
-        ]
-        if address is not None:
-            self._command += ["--address", address]
+        file = folder / "config.yaml"
+        file.write_text(yaml.safe_dump(config))
+        self._command = [sys.executable, "-m", "raycp.cli.main", command, str(file), "--out", str(self.run)]
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -91,84 +91,127 @@ class Driver:
         assert status in (None, 0), f"exit status {status}:\n{self._log.read_text()[-3000:]}"
         return status == 0
 
-    def status(self) -> dict[str, float]:
-        """The figures it last wrote."""
+    def to_the_end(self) -> Path:
+        """Run undisturbed; returns the run directory."""
+        self.start()
+        while not self.ended():
+            time.sleep(0.5)
+        return self.run
+
+    def figures(self) -> dict[str, Any]:
+        """What it last wrote of its state."""
         path = self.run / "status.json"
-        return dict(json.loads(path.read_text())["figures"]) if path.exists() else {}
+        return dict(json.loads(path.read_text()).get("figures", {})) if path.exists() else {}
 
 
-def survive(folder: Path, minutes: float, seed: int = 0) -> Survived:
-    """One run under fire, of about this length; returns what it survived.
+def under_fire(
+    driver: Driver, cluster: LocalCluster, minutes: float, pause: tuple[float, float], dice: random.Random
+) -> Survived:
+    """From start to end of a run: every few seconds something dies.
+
+    Two drivers and five nodes, spread over the minutes that the run should take, and workers in between.
+    """
+    result, repeats = Survived(), 0
+    drivers = [minutes * 60 / 3, minutes * 60 * 2 / 3]
+    nodes = [minutes * 60 * k / 6 for k in range(1, 6)]
+    driver.start()
+    begin = time.monotonic()
+    while not driver.ended():
+        time.sleep(dice.uniform(*pause))
+        now = time.monotonic() - begin
+        repeats = max(repeats, driver.figures().get("requeued", 0))
+        if drivers and now > drivers[0]:
+            drivers.pop(0)
+            driver.kill()
+            result.drivers_killed += 1
+            result.repeats, repeats = result.repeats + repeats, 0
+            driver.start()
+        elif nodes and now > nodes[0]:
+            nodes.pop(0)
+            cluster.leave(dice.randrange(len(cluster.nodes)))
+            result.nodes_lost += 1
+            cluster.join()
+            result.nodes_joined += 1
+        elif workers := cluster.workers():
+            try:
+                os.kill(dice.choice(workers), signal.SIGKILL)
+            except ProcessLookupError:  # it had just ended
+                continue
+            result.workers_killed += 1
+    result.seconds = time.monotonic() - begin
+    result.repeats += max(repeats, driver.figures().get("requeued", 0))
+    return result
+
+
+def certify(folder: Path, minutes: float, seed: int = 0) -> Survived:
+    """A certification of about this length.
 
     Raises:
         AssertionError: the table differs from the undisturbed one.
     """
-    dice, result = random.Random(seed), Survived()
-    # Two replicas most of the time, each a batch every BATCH_SECONDS: N fills the time.
-    per_unit = int(minutes * 60 * NODES * BATCH / BATCH_SECONDS / UNITS * 0.6)
+    # REPLICAS for most of the time, each a batch every BATCH_SECONDS: N fills the time.
+    per_unit = int(minutes * 60 * REPLICAS * BATCH / BATCH_SECONDS / UNITS * 0.6)
     work = folder / "work"
     work.mkdir()
-    config = small_config(
-        num_estimation=per_unit,
-        classifier={
-            "kind": "python", "factory": "slow_network:counting", "num_classes": 10,
-            "kwargs": {"seconds": BATCH_SECONDS, "folder": str(work)},
-        },
-        engine={"task_seconds": 1.0, "replicas": NODES, "flush_seconds": 1.0},
-    )  # fmt: skip
-    file = folder / "run.yaml"
-    file.write_text(yaml.safe_dump(resolved(config)))
+    counting = {
+        "kind": "python", "factory": "slow_network:counting", "num_classes": 10,
+        "kwargs": {"seconds": BATCH_SECONDS, "folder": str(work)},
+    }  # fmt: skip
     with LocalCluster(store=80 * 2**20, dashboard=False) as cluster:
-        for _ in range(NODES):
+        for _ in range(REPLICAS):
             cluster.join()
-        driver = Driver(folder, file, cluster.address)
-        driver.start()
-        begin = time.monotonic()
-        kills_of_drivers = [minutes * 60 / 3, minutes * 60 * 2 / 3]
-        next_node = minutes * 60 / 6
-        repeated = 0.0
-        while not driver.ended():
-            time.sleep(dice.uniform(2, 5))
-            now = time.monotonic() - begin
-            repeated = max(repeated, driver.status().get("requeued", 0))
-            if kills_of_drivers and now > kills_of_drivers[0]:
-                kills_of_drivers.pop(0)
-                driver.kill()
-                result.drivers_killed += 1
-                result.tasks_repeated += int(repeated)
-                repeated = 0.0
-                driver.start()
-            elif now > next_node:
-                next_node += minutes * 60 / 6
-                cluster.leave(dice.randrange(len(cluster.nodes)))
-                cluster.join()
-                result.nodes_lost += 1
-                result.nodes_joined += 1
-            elif workers := cluster.workers():
-                try:
-                    os.kill(dice.choice(workers), signal.SIGKILL)
-                except ProcessLookupError:  # it had just ended
-                    continue
-                result.replicas_killed += 1
-        result.seconds = time.monotonic() - begin
-        result.tasks_repeated += int(max(repeated, driver.status().get("requeued", 0)))
-    batches = sum(path.stat().st_size for path in work.iterdir())
-    result.samples_drawn = batches * BATCH
-    result.samples_needed = UNITS * (per_unit + config.certify.num_selection)
+        engine = {"task_seconds": 1.0, "replicas": REPLICAS, "flush_seconds": 1.0, "address": cluster.address}
+        config = small_config(num_estimation=per_unit, classifier=counting, engine=engine)
+        driver = Driver(folder / "fire", "certify", resolved(config))
+        result = under_fire(driver, cluster, minutes, (2, 5), random.Random(seed))
+    result.work_done = BATCH * sum(path.stat().st_size for path in work.iterdir())
+    result.work_needed = UNITS * (per_unit + config.certify.num_selection)
     calm = small_config(num_estimation=per_unit, engine={"task_seconds": 5.0})
-    (folder / "calm").mkdir()
-    file.write_text(yaml.safe_dump(resolved(calm)))
-    undisturbed = Driver(folder / "calm", file, None)
-    undisturbed.start()
-    while not undisturbed.ended():
-        time.sleep(0.5)
-    assert certificates(driver.run).equals(certificates(undisturbed.run)), "the tables differ"
+    expected = Driver(folder / "calm", "certify", resolved(calm)).to_the_end()
+    assert certificates(driver.run).equals(certificates(expected)), "the tables differ"
+    return result
+
+
+def train(folder: Path, minutes: float, seed: int = 0) -> Survived:
+    """A training of two workers, of about this length.
+
+    Raises:
+        AssertionError: the weights differ from the undisturbed ones.
+    """
+
+    def config(steps: int, every: int, **engine: Any) -> dict[str, Any]:
+        stage = {"stage": "denoiser", "steps": steps, "block_out_channels": [16, 16], "norm_num_groups": 4}
+        common = {"workers": 2, "log_steps": LOG_STEPS, "checkpoint_steps": every, "max_failures": 10_000}
+        return {"data": {"name": "digits"}, "stages": [stage | {"batch_size": 32}], "engine": common | engine}
+
+    def told(run: Path) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in (run / LOG).read_text().splitlines()]
+
+    trial = told(Driver(folder / "trial", "train", config(200, 200)).to_the_end())
+    rate = next(line for line in reversed(trial) if "loss" in line)["images_per_second"] / 32
+    every = max(LOG_STEPS, round(rate) // LOG_STEPS * LOG_STEPS)  # a checkpoint every second
+    steps = (
+        max(1, round(rate * minutes * 60 * 0.3) // every) * every
+    )  # most of the time is spent on starting again
+    with LocalCluster(store=80 * 2**20, dashboard=False) as cluster:
+        for _ in range(3):
+            cluster.join()
+        driver = Driver(folder / "fire", "train", config(steps, every, address=cluster.address))
+        result = under_fire(driver, cluster, minutes, (15, 30), random.Random(seed))
+    lines = told(driver.run)
+    result.repeats = sum("restored" in line for line in lines)
+    result.work_done = LOG_STEPS * sum("loss" in line and "again" not in line for line in lines)
+    result.work_needed = steps
+    expected = Driver(folder / "calm", "train", config(steps, every)).to_the_end()
+    ours, theirs = (read_model(str(run / MODELS / "denoiser")).sha256 for run in (driver.run, expected))
+    assert ours == theirs, "the weights differ"
     return result
 
 
 def main() -> None:
     """The command."""
-    parser = argparse.ArgumentParser(description="Certify while everything dies.")
+    parser = argparse.ArgumentParser(description="Certify, or train, while everything dies.")
+    parser.add_argument("what", choices=["certify", "train"])
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
@@ -176,6 +219,7 @@ def main() -> None:
         os.environ.setdefault(name, value)
     os.environ.setdefault("RAY_AUTH_TOKEN_PATH", token_file())
     os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])
+    survive = {"certify": certify, "train": train}[options.what]
     with tempfile.TemporaryDirectory() as folder:
         result = survive(Path(folder), options.minutes, options.seed)
     print(json.dumps(asdict(result) | {"share_repeated": round(result.share_repeated, 4)}, indent=2))
