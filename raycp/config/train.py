@@ -52,6 +52,8 @@ class TrainEngine(Frozen):
     """Steps between two points of the loss curve, each a mean over them."""
     validation_steps: int | None = Field(None, ge=1)
     """Steps between two validations; null: at the end of each stage alone."""
+    start_timeout: Annotated[Float, Field(ge=0)] = 0.0
+    """Seconds to wait for nodes, such as an autoscaler's, that the workers need; 0: the cluster must have them."""
     max_failures: int = Field(2, ge=0)
     """Lost workers after which the job goes on from its last checkpoint."""
     readers: int = Field(2, ge=1)

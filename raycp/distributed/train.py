@@ -23,7 +23,8 @@ from raycp.distributed.hardware import bfloat16_note
 from raycp.distributed.journal import Journal, emptied, start_mailbox
 from raycp.distributed.preflight import read_parents, require_fit
 from raycp.distributed.trained_models import has_model
-from raycp.errors import ClusterError, RaycpError, RunMismatchError, StorageError, TrainingError
+from raycp.distributed.training_room import wait_for_room
+from raycp.errors import RaycpError, RunMismatchError, StorageError, TrainingError
 from raycp.models import Bundle
 from raycp.models.bundle import sha256_of
 from raycp.models.weights import read_tensors
@@ -142,7 +143,7 @@ def _fit(
     from raycp.distributed.train_worker import train_worker
 
     engine, fewest = config.engine, config.engine.min_workers
-    _require_room(config, ray.cluster_resources())
+    wait_for_room(engine, lambda text: report({"note": text}))
     filesystem, path = storage.for_arrow()
     job = {
         "config": resolved(config),
@@ -224,18 +225,6 @@ def _claim(storage: Storage, config: TrainConfig, data: dict[str, str]) -> None:
             f"{storage.path()} holds a training with another configuration:\n{lines}\n"
             "Take another --out, or go back to the recorded values."
         )
-
-
-def _require_room(config: TrainConfig, has: dict[str, float]) -> None:
-    engine = config.engine
-    name = "workers" if engine.min_workers is None else "min_workers"
-    workers = getattr(engine, name)
-    for kind, each in (("CPU", engine.cpus_per_worker), ("GPU", engine.gpus_per_worker)):
-        if each * workers > has.get(kind, 0):
-            raise ClusterError(
-                f"engine.{name} = {workers} with {each:g} {kind} each want {each * workers:g} {kind}, "
-                f"but the cluster has {has.get(kind, 0):g}. Lower engine.{name}, or add nodes."
-            )
 
 
 def _arrays(images: ImageSet) -> tuple[np.ndarray, np.ndarray, Any]:
