@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CLUSTER = ROOT / "cluster"
 KUBERAY, RAY_UP, MONITORING = CLUSTER / "kuberay", CLUSTER / "ray-up", CLUSTER / "monitoring"
 README = CLUSTER / "README.md"
+AUTOSCALING = CLUSTER / "autoscaling.yaml"
 RAY_UP_FILES = sorted(RAY_UP.glob("*.yaml"))
 PROMETHEUS_FILES = sorted(MONITORING.glob("*.yml"))
 # Programs and dashboards have tests of their own.

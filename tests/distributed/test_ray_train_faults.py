@@ -87,7 +87,9 @@ def wait_for(condition: Callable[[], Any]) -> Any:
 
 def descendants(pid: int) -> dict[int, str]:
     """Processes below one, with their titles."""
-    listed = subprocess.run(["ps", "-eww", "-o", "pid=,ppid=,args="], capture_output=True, text=True, check=True)
+    listed = subprocess.run(
+        ["ps", "-eww", "-o", "pid=,ppid=,args="], capture_output=True, text=True, check=True
+    )
     rows = [line.split(None, 2) for line in listed.stdout.splitlines()]
     found, parents = {}, {pid}
     while parents:
