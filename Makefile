@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint types unit unit-plain unit-ray clean
+.PHONY: demo test test-slow lint types unit unit-plain unit-ray clean
 
 demo: $(STAMP)
 	$(BIN)/raycp demo
@@ -24,10 +24,14 @@ unit: $(STAMP)
 	$(MAKE) --no-print-directory --output-sync=target --jobs=2 unit-plain unit-ray
 
 unit-plain: $(STAMP)
-	$(BIN)/python -m pytest -m "not ray"
+	$(BIN)/python -m pytest -m "not ray and not slow"
 
 unit-ray: $(STAMP)
-	$(BIN)/python -m pytest -m ray -p no:cacheprovider
+	$(BIN)/python -m pytest -m "ray and not slow" -p no:cacheprovider
+
+# What takes a quarter of an hour more: autoscaling, object stores, runs under fire.
+test-slow: $(STAMP)
+	$(BIN)/python -m pytest -m slow -p no:cacheprovider
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

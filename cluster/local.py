@@ -100,7 +100,9 @@ class LocalCluster:
 
 def descendants(root: int) -> dict[int, str]:
     """Process ids and titles of all processes below one."""
-    listed = subprocess.run(["ps", "-eww", "-o", "pid=,ppid=,args="], capture_output=True, text=True, check=True)
+    listed = subprocess.run(
+        ["ps", "-eww", "-o", "pid=,ppid=,args="], capture_output=True, text=True, check=True
+    )
     rows = [line.split(None, 2) for line in listed.stdout.splitlines()]
     found: dict[int, str] = {}
     parents = {root}

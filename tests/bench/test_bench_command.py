@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -22,10 +21,8 @@ COMMAND = [sys.executable, "-c", "import typer; from raycp.cli.bench import benc
 
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    # At the priority of everything else: Ray's default of 15 takes minutes where other tests run beside this one.
-    environment = os.environ | {"RAY_worker_niceness": "0"}
     command = [*COMMAND, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 @pytest.mark.ray
@@ -61,7 +58,6 @@ def test_sides_take_turns_and_the_ratio_is_printed(tmp_path: Path) -> None:
 
 
 @pytest.mark.ray
-@pytest.mark.slow
 def test_dispatch_and_driver_memory(tmp_path: Path) -> None:
     record_file = tmp_path / "bench.json"
     done = run(

@@ -149,8 +149,8 @@ def certify(folder: Path, minutes: float, seed: int = 0) -> Survived:
     Raises:
         AssertionError: the table differs from the undisturbed one.
     """
-    # REPLICAS for most of the time, each a batch every BATCH_SECONDS: N fills the time.
-    per_unit = int(minutes * 60 * REPLICAS * BATCH / BATCH_SECONDS / UNITS * 0.6)
+    # REPLICAS for a third of the time, each a batch every BATCH_SECONDS; the rest is spent on starting them.
+    per_unit = int(minutes * 60 * REPLICAS * BATCH / BATCH_SECONDS / UNITS * 0.35)
     work = folder / "work"
     work.mkdir()
     counting = {
@@ -163,7 +163,7 @@ def certify(folder: Path, minutes: float, seed: int = 0) -> Survived:
         engine = {"task_seconds": 1.0, "replicas": REPLICAS, "flush_seconds": 1.0, "address": cluster.address}
         config = small_config(num_estimation=per_unit, classifier=counting, engine=engine)
         driver = Driver(folder / "fire", "certify", resolved(config))
-        result = under_fire(driver, cluster, minutes, (2, 5), random.Random(seed))
+        result = under_fire(driver, cluster, minutes, (4, 9), random.Random(seed))
     result.work_done = BATCH * sum(path.stat().st_size for path in work.iterdir())
     result.work_needed = UNITS * (per_unit + config.certify.num_selection)
     calm = small_config(num_estimation=per_unit, engine={"task_seconds": 5.0})

@@ -26,7 +26,7 @@ import yaml
 
 from raycp.models import ResidualClassifier, save_classifier
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(1500)]
 
 ROOT = Path(__file__).resolve().parents[2]
 HOST = "127.0.0.21"
@@ -55,6 +55,7 @@ def environment() -> Iterator[dict[str, str]]:
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_memory_monitor_refresh_ms": "0",
+        "RAY_worker_niceness": "0",
         "RAY_API_SERVER_ADDRESS": url,
         # On a busy machine the dashboard's processes take longer than Ray allows them.
         "RAY_DASHBOARD_STARTUP_TIMEOUT_S": "300",
