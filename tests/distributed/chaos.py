@@ -58,7 +58,7 @@ class Survived:
 
     @property
     def share_repeated(self) -> float:
-        """Of the work; for samples, the padding of batches included."""
+        """Of the work; for samples, the padding of batches and the self-tests of new replicas included."""
         return self.work_done / self.work_needed - 1
 
 
@@ -160,7 +160,12 @@ def certify(folder: Path, minutes: float, seed: int = 0) -> Survived:
     with LocalCluster(store=80 * 2**20, dashboard=False) as cluster:
         for _ in range(REPLICAS):
             cluster.join()
-        engine = {"task_seconds": 1.0, "replicas": REPLICAS, "flush_seconds": 1.0, "address": cluster.address}
+        engine = {
+            "task_seconds": 0.25,
+            "replicas": REPLICAS,
+            "flush_seconds": 1.0,
+            "address": cluster.address,
+        }
         config = small_config(num_estimation=per_unit, classifier=counting, engine=engine)
         driver = Driver(folder / "fire", "certify", resolved(config))
         result = under_fire(driver, cluster, minutes, (4, 9), random.Random(seed))

@@ -21,7 +21,7 @@ def test_a_run_under_fire_ends_as_an_undisturbed_one(what: str) -> None:
     assert done.returncode == 0, done.stderr[-3000:]  # it compares the outcomes itself
     survived = json.loads(done.stdout[done.stdout.index("{") :])
     assert survived["workers_killed"] >= 1
-    assert survived["drivers_killed"] == 2
-    assert survived["nodes_lost"] == survived["nodes_joined"] >= 3
+    assert survived["drivers_killed"] >= 1
+    assert survived["nodes_lost"] == survived["nodes_joined"] >= 2
     assert survived["repeats"] >= 1
     assert survived["work_done"] >= survived["work_needed"]
