@@ -7,8 +7,10 @@ import os
 import secrets
 import socket
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from raycp.config import Engine
 from raycp.errors import ClusterError
@@ -30,16 +32,18 @@ _CONNECT_SECONDS = 5.0
 def connected(engine: Engine, object_bytes: int = 0) -> Iterator[str | None]:
     """Be connected to Ray within the block; a cluster that was started here is ended here.
 
-    A local cluster gets a token of its own, kept in memory only: nobody else on the machine or network can use it, and
-    no token file is left behind that would change how later clusters start. Nothing may have imported Ray before: it
-    reads its token when it is imported.
+    A local cluster gets a token of its own, so that nobody else on the machine or network can use it. It is kept in
+    memory, and with a dashboard, which asks for it, in a file that only this user can read and that goes with the
+    cluster; where Ray looks for tokens nothing is left that would change how later clusters start. Nothing may have
+    imported Ray before: it reads its token when it is imported.
 
     Args:
         engine: where it runs.
         object_bytes: that a local cluster's object store has to hold, beside what passes through it.
 
     Yields:
-        Where the dashboard listens; None if there is none, or if the process was connected before.
+        Where the dashboard listens and where its token is, for people; None if there is no dashboard, or if the process
+        was connected before.
 
     Raises:
         ClusterError: the address does not answer, Ray could not start, or it was imported too early.
@@ -82,9 +86,27 @@ def connected(engine: Engine, object_bytes: int = 0) -> Iterator[str | None]:
     except (ConnectionError, ValueError, RuntimeError, OSError) as err:
         raise ClusterError(_unreachable(engine.address, str(err))) from err
     try:
-        yield f"http://{context.dashboard_url}" if context.dashboard_url else None
+        if not context.dashboard_url:
+            yield None
+        elif engine.address is None and "RAY_AUTH_TOKEN" in os.environ:
+            with _token_file(os.environ["RAY_AUTH_TOKEN"]) as path:
+                yield f"http://{context.dashboard_url} (it asks for the token in {path})"
+        else:
+            yield f"http://{context.dashboard_url}"
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _token_file(token: str) -> Iterator[str]:
+    """A file that only this user can read, for the block."""
+    handle, path = tempfile.mkstemp(prefix="raycp-token-")
+    try:
+        with os.fdopen(handle, "w") as file:
+            file.write(token)
+        yield path
+    finally:
+        Path(path).unlink(missing_ok=True)
 
 
 def _require_listener(address: str) -> None:
