@@ -48,6 +48,11 @@ class Storage:
         root, mark, options = (str(self._local), "", "") if self._local else self.location.partition("?")
         return f"{root}/{name}{mark}{options}"
 
+    @property
+    def name(self) -> str:
+        """The last part of the folder's path, for people."""
+        return (str(self._local) if self._local else self.location.partition("?")[0]).rpartition("/")[2]
+
     def for_arrow(self) -> tuple[fs.FileSystem | None, str]:
         """File system and path as pyarrow takes them, for libraries that write here themselves; None: a local disk."""
         return (None, str(self._local)) if self._local is not None else (self._fs, self._root)

@@ -101,6 +101,7 @@ def test_paths_in_messages(tmp_path: Path) -> None:
     with_options = Storage("s3://bucket/run?region=us-east-1&endpoint_override=127.0.0.1:1")
     assert with_options.path() == "s3://bucket/run?region=us-east-1&endpoint_override=127.0.0.1:1"
     assert with_options.path("a") == "s3://bucket/run/a?region=us-east-1&endpoint_override=127.0.0.1:1"
+    assert with_options.name == "run"
 
 
 def test_relative_and_home_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,7 +41,7 @@ def demo(
         raise ConfigError(f"the demo's configurations are not at {CONFIGS}; run it in a checkout of raycp.")
     models = out / "train"
     runs = [str(out / method) for method in METHODS]
-    with connected(Engine(dashboard=True)) as dashboard:
+    with connected(Engine(dashboard=True), "raycp demo") as dashboard:
         if dashboard is not None:
             _step(f"Ray dashboard: {dashboard}")
         _step(f"training: {models}")

@@ -29,7 +29,7 @@ _CONNECT_SECONDS = 5.0
 
 
 @contextmanager
-def connected(engine: Engine, object_bytes: int = 0) -> Iterator[str | None]:
+def connected(engine: Engine, name: str = "raycp", object_bytes: int = 0) -> Iterator[str | None]:
     """Be connected to Ray within the block; a cluster that was started here is ended here.
 
     A local cluster gets a token of its own, so that nobody else on the machine or network can use it. It is kept in
@@ -39,6 +39,7 @@ def connected(engine: Engine, object_bytes: int = 0) -> Iterator[str | None]:
 
     Args:
         engine: where it runs.
+        name: on the dashboard, if this is not a submitted job, which has a name of its own.
         object_bytes: that a local cluster's object store has to hold, beside what passes through it.
 
     Yields:
@@ -69,6 +70,7 @@ def connected(engine: Engine, object_bytes: int = 0) -> Iterator[str | None]:
     if ray.is_initialized():  # a caller's own cluster, or Ray's local mode in a test
         yield None
         return
+    job = ray.job_config.JobConfig(metadata={"job_name": name})
     try:
         if engine.address is None:
             context = ray.init(
@@ -80,9 +82,12 @@ def connected(engine: Engine, object_bytes: int = 0) -> Iterator[str | None]:
                 log_to_driver=False,
                 logging_level=logging.ERROR,
                 configure_logging=True,
+                job_config=job,
             )
         else:
-            context = ray.init(address=engine.address, log_to_driver=False, logging_level=logging.ERROR)
+            context = ray.init(
+                address=engine.address, log_to_driver=False, logging_level=logging.ERROR, job_config=job
+            )
     except (ConnectionError, ValueError, RuntimeError, OSError) as err:
         raise ClusterError(_unreachable(engine.address, str(err))) from err
     try:

@@ -27,7 +27,7 @@ def examine_cluster(address: str | None, out: str | None, paths: Sequence[str]) 
     Raises:
         ClusterError: the cluster cannot be reached.
     """
-    with connected(Engine(address=address)):
+    with connected(Engine(address=address), "raycp doctor"):
         import ray  # not before: it reads its token then
 
         alive = [node for node in ray.nodes() if node["Alive"]]

@@ -66,7 +66,7 @@ def run_job(job: Job, out: str, observer: Observer, budget: Budget = UNLIMITED) 
             if recorded is not None:
                 batch_size = parse_config(RunConfig, recorded["config"]).numerics.batch_size
             else:
-                stack.enter_context(_connected(job, observer))
+                stack.enter_context(_connected(job, storage, observer))
                 batch_size = _measured_batch_size(job, observer)
             assert batch_size != "auto"
             job = job.with_batch_size(batch_size)
@@ -83,8 +83,8 @@ def run_job(job: Job, out: str, observer: Observer, budget: Budget = UNLIMITED) 
         status = stack.enter_context(StatusFile(storage, job.kind))
         try:
             if not planner.finished:
-                stack.enter_context(_connected(job, observer))
-                _draw(job, planner, sink, observer, budget, status, run.storage.path().rpartition("/")[2])
+                stack.enter_context(_connected(job, storage, observer))
+                _draw(job, planner, sink, observer, budget, status, storage.name)
         finally:
             sink.finish(planner.undecided())
         if planner.finished and not run.has_examples():
@@ -136,8 +136,8 @@ def _measured_batch_size(job: Job, observer: Observer) -> int:
 
 
 @contextmanager
-def _connected(job: Job, observer: Observer) -> Iterator[None]:
-    with connected(job.config.engine) as url:
+def _connected(job: Job, storage: Storage, observer: Observer) -> Iterator[None]:
+    with connected(job.config.engine, f"raycp {job.kind} {storage.name}") as url:
         observer.note(f"connected to Ray{f', dashboard at {url}' if url else ''}")
         numerics = job.config.numerics
         if (

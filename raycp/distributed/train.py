@@ -87,10 +87,10 @@ def train_models(
             held = images.nbytes + (0 if held_out is None else held_out.nbytes)
             held += sum(array.nbytes for bundle in parents.values() for array in bundle.state.values())
             journal = Journal(storage, Path(scratch))
-            with connected(place, held) as dashboard, closing(journal):
+            with connected(place, f"raycp train {storage.name}", held) as dashboard, closing(journal):
                 from raycp.distributed.metrics import TrainMetrics  # imports Ray, which reads its token then
 
-                metrics = TrainMetrics(storage.path().rpartition("/")[2])
+                metrics = TrainMetrics(storage.name)
 
                 def take(line: dict[str, Any]) -> None:
                     if "error" in line:
