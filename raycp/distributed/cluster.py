@@ -49,8 +49,8 @@ def connected(engine: Engine, name: str = "raycp", object_bytes: int = 0) -> Ite
     Raises:
         ClusterError: the address does not answer, Ray could not start, or it was imported too early.
     """
-    for name, value in _ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
+    for variable, value in _ENVIRONMENT.items():
+        os.environ.setdefault(variable, value)
     if engine.address is None:
         if "RAY_AUTH_MODE" not in os.environ:
             if "ray" in sys.modules:
