@@ -9,11 +9,11 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any
 
 import matplotlib
 
-from raycp.bench.virtual_cluster import CallCosts, Driven, Troubles, drive
+from raycp.bench.dispatch_ceiling import Dispatched, Looked, call_costs
+from raycp.bench.virtual_cluster import Driven, Troubles, drive
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -33,17 +33,7 @@ TROUBLES = {
         straggler_share=0.05, mean_life_seconds=600.0, start_seconds=60.0
     ),
 }
-SECONDS = 120.0
-
-
-def costs_from(record: dict[str, Any]) -> CallCosts:
-    """Of `raycp bench`: the whole driver's time per null task, the dispatcher's part included, and waiting."""
-    few, *_, many = record["waited"]
-    waiting = max(0.0, many["driver_ms_per_round"] - few["driver_ms_per_round"])
-    return CallCosts(
-        task_seconds=record["dispatched"][0]["driver_ms_per_task"] / 1e3,
-        wait_seconds=waiting / (many["pending"] - few["pending"]) / 1e3,
-    )
+SECONDS = 60.0
 
 
 def plot(found: dict[float, list[Driven]]) -> None:
@@ -69,9 +59,12 @@ def plot(found: dict[float, list[Driven]]) -> None:
 
 def main(path: str) -> None:
     """The figure, and the tables in Markdown."""
-    calls = costs_from(json.loads(Path(path).read_text()))
+    record = json.loads(Path(path).read_text())
+    calls = call_costs(
+        [Dispatched(**d) for d in record["dispatched"]], [Looked(**k) for k in record["looked"]]
+    )
     print(
-        f"{1e3 * calls.task_seconds:.2f} ms per task, {1e6 * calls.wait_seconds:.2f} us per call and wait\n"
+        f"{1e3 * calls.task_seconds:.2f} ms per task, {1e6 * calls.look_seconds:.2f} us per call and look\n"
     )
     found = {s: [drive(n, s, SECONDS, calls=calls) for n in REPLICAS] for s in TASK_SECONDS}
     plot(found)

@@ -10,22 +10,21 @@ from tempfile import TemporaryDirectory
 
 from raycp.bench.engine_window import LedgerSink
 from raycp.bench.steady_state import SteadyState
+from raycp.bench.virtual_cluster import CallCosts
 from raycp.bench.workload import null_config, prepare_endless_job
-from raycp.certify.units import Task
 from raycp.config import Engine
 from raycp.distributed.cluster import connected
 from raycp.distributed.dispatch import Dispatcher
 from raycp.distributed.job import Job
-from raycp.distributed.transport import Done, Event, Lost, Ready, Transport
 from raycp.errors import ClusterError
 from raycp.runs.ledger import Ledger
-from raycp.sampling.blocks import Block, Phase
+from raycp.sampling.blocks import Phase
 from raycp.storage import Storage
 
 DEPTHS = (2, 8)
 """Tasks in flight per replica."""
-PENDING = (0, 1_000, 2_000)
-"""Calls under way while the next answer is waited for."""
+CALLS = (1_000, 2_000)
+"""Calls under way: one for each replica at work."""
 _REPLICAS = 2
 _SHORTEST_TASK = 1e-6
 """Seconds to steer tasks to, so that each stays at one batch."""
@@ -46,23 +45,29 @@ class Dispatched:
 
 
 @dataclass(frozen=True)
-class Waited:
-    """One small task sent and waited for while other calls are under way."""
+class Looked:
+    """The driver looks for answers among this many calls, of which none has one."""
 
-    pending: int
-    ms_per_round: float
-    driver_ms_per_round: float
+    calls: int
+    ms: float
+    driver_ms: float
     """CPU time of the driver."""
 
 
-def measure_dispatch(seconds: float) -> tuple[list[Dispatched], list[Waited]]:
-    """Null tasks through Ray at several depths, then the cost of `ray.wait` over many calls; `seconds` for each."""
+def call_costs(dispatched: Sequence[Dispatched], looked: Sequence[Looked]) -> CallCosts:
+    """What the driver pays Ray; the planner's own part is in it, which is counted twice then."""
+    most = max(looked, key=lambda look: look.calls)
+    return CallCosts(dispatched[0].driver_ms_per_task / 1e3, most.driver_ms / most.calls / 1e3)
+
+
+def measure_dispatch(seconds: float) -> tuple[list[Dispatched], list[Looked]]:
+    """Null tasks through Ray at several depths, then looking for answers among many calls; `seconds` for each."""
     with TemporaryDirectory() as folder:
         job = prepare_endless_job(null_config(Path(folder)), None)
         engine = Engine(replicas=_REPLICAS, local_cpus=_REPLICAS, task_seconds=_SHORTEST_TASK)
         with connected(engine):
             dispatched = [_dispatch(job, engine, depth, seconds, folder) for depth in DEPTHS]
-            return dispatched, _wait(job, engine, PENDING, seconds)
+            return dispatched, [_look(job, engine, calls, seconds) for calls in CALLS]
 
 
 def _dispatch(job: Job, engine: Engine, depth: int, seconds: float, folder: str) -> Dispatched:
@@ -94,43 +99,23 @@ def _dispatch(job: Job, engine: Engine, depth: int, seconds: float, folder: str)
     )
 
 
-def _wait(job: Job, engine: Engine, counts: Sequence[int], seconds: float) -> list[Waited]:
-    """Replica 1 holds `pending` calls and answers none of them; replica 0 answers one small task after the other."""
-    from raycp.distributed.ray_transport import RayTransport
+def _look(job: Job, engine: Engine, calls: int, seconds: float) -> Looked:
+    """Calls of one replica, which is busy with the first."""
+    import ray
 
-    transport = RayTransport(job.spec, engine, 1, "bench")
-    sigma = job.config.certify.sigmas[0]
-    for replica in range(_REPLICAS):
-        transport.start(replica)
-    ready = 0
-    while ready < _REPLICAS:
-        ready += sum(isinstance(event, Ready) for event in _next_events(transport))
-    tickets, result = 0, []
-    for position, pending in enumerate(counts):
-        for _ in range(pending - (counts[position - 1] if position else 0)):
-            transport.submit(1, tickets, Task(sigma, (Block(0, Phase.ESTIMATION, 0, _LONG_TASK),), ""))
-            tickets += 1
-        rounds, start, cpu_start = 0, time.perf_counter(), time.process_time()
+    from raycp.distributed.ray_transport import answered, make_actor
+
+    actor = make_actor(engine, "raycp bench look")
+    try:
+        ray.get(actor.prepare.remote(ray.put(job.spec), 1, "bench", 0))
+        sigma, long = job.config.certify.sigmas[0], [(0, int(Phase.ESTIMATION), 0, _LONG_TASK)]
+        refs = [actor.run.remote(sigma, long) for _ in range(calls)]
+        looks, start, cpu_start = 0, time.perf_counter(), time.process_time()
         while time.perf_counter() - start < seconds:
-            transport.submit(0, tickets, Task(sigma, (Block(0, Phase.ESTIMATION, 0, 1),), ""))
-            _await(transport, tickets)
-            tickets += 1
-            rounds += 1
+            if answered(refs):
+                raise ClusterError("a null replica ended during the measurement")
+            looks += 1
         wall, cpu = time.perf_counter() - start, time.process_time() - cpu_start
-        result.append(Waited(pending, 1e3 * wall / rounds, 1e3 * cpu / rounds))
-    for replica in range(_REPLICAS):
-        transport.stop(replica)
-    return result
-
-
-def _await(transport: Transport, ticket: int) -> None:
-    while not any(isinstance(event, Done) and event.ticket == ticket for event in _next_events(transport)):
-        continue
-
-
-def _next_events(transport: Transport) -> list[Event]:
-    events = transport.wait(1.0)
-    for event in events:
-        if isinstance(event, Lost):
-            raise ClusterError(f"a null replica was lost during the measurement: {event.reason}")
-    return events
+    finally:
+        ray.kill(actor)
+    return Looked(calls, 1e3 * wall / looks, 1e3 * cpu / looks)

@@ -12,7 +12,7 @@ from typing import Any
 
 from raycp import __version__
 from raycp.bench.bare_processes import BareProcesses
-from raycp.bench.dispatch_ceiling import measure_dispatch
+from raycp.bench.dispatch_ceiling import call_costs, measure_dispatch
 from raycp.bench.driver_memory import measure_memory
 from raycp.bench.engine_window import measure_engine
 from raycp.bench.measurements import Measurements, Setup
@@ -61,9 +61,12 @@ def measure(
         _measure_models(found, job, parts, seconds, rounds, note)
     if "dispatch" in parts:
         note("dispatch: null model through Ray")
-        found.dispatched, found.waited = measure_dispatch(min(seconds, 5.0))
+        found.dispatched, found.looked = measure_dispatch(min(seconds, 5.0))
         note(f"dispatch: {_VIRTUAL_REPLICAS:,} replicas on a virtual clock")
-        found.driven = drive(_VIRTUAL_REPLICAS, _VIRTUAL_TASK_SECONDS, _VIRTUAL_PER_REAL * seconds)
+        calls = call_costs(found.dispatched, found.looked)
+        found.driven = drive(
+            _VIRTUAL_REPLICAS, _VIRTUAL_TASK_SECONDS, _VIRTUAL_PER_REAL * seconds, calls=calls
+        )
     if "memory" in parts:
         note(f"driver memory: {images:,} images on a virtual clock")
         found.memory = measure_memory(images)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from raycp.bench.dispatch_ceiling import Dispatched, Waited
+from raycp.bench.dispatch_ceiling import Dispatched, Looked
 from raycp.bench.driver_memory import DriverMemory
 from raycp.bench.training import TrainingMeasured
 from raycp.bench.virtual_cluster import Driven
@@ -38,7 +38,7 @@ class Measurements:
     noise: dict[str, float] = field(default_factory=dict)
     """Seconds per sample, by kind."""
     dispatched: list[Dispatched] = field(default_factory=list)
-    waited: list[Waited] = field(default_factory=list)
+    looked: list[Looked] = field(default_factory=list)
     driven: Driven | None = None
     memory: DriverMemory | None = None
     training: TrainingMeasured | None = None

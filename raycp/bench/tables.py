@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from raycp.bench.dispatch_ceiling import Dispatched, Waited
+from raycp.bench.dispatch_ceiling import Dispatched, Looked
 from raycp.bench.driver_memory import FULL, DriverMemory
 from raycp.bench.measurements import Measurements, Setup
 from raycp.bench.training import SIDES, TrainingMeasured
@@ -51,9 +51,9 @@ def tables(measurements: Measurements) -> list[Table]:
     if measurements.noise:
         result.append(_noise(measurements.noise, measurements.windows, measurements.setup))
     if measurements.dispatched:
-        result += [_dispatch(measurements.dispatched), _wait(measurements.waited)]
+        result += [_dispatch(measurements.dispatched), _look(measurements.looked)]
     if measurements.driven is not None:
-        result.append(_virtual(measurements.driven, measurements.dispatched, measurements.waited))
+        result.append(_virtual(measurements.driven))
     if measurements.memory is not None:
         result.append(_memory(measurements.memory))
     if measurements.training is not None:
@@ -167,39 +167,22 @@ def _dispatch(dispatched: Sequence[Dispatched]) -> Table:
     return Table("null model through Ray, 2 replicas", ("tasks/s", "driver CPU", "busy"), tuple(rows))
 
 
-def _wait(waited: Sequence[Waited]) -> Table:
+def _look(looked: Sequence[Looked]) -> Table:
     rows = [
-        Row(
-            f"{w.pending:,} other calls under way",
-            (f"{w.ms_per_round:.3f} ms", f"{w.driver_ms_per_round:.3f} ms"),
-        )
-        for w in waited
+        Row(f"among {look.calls:,} calls", (f"{look.ms:.3f} ms", f"{look.driver_ms:.3f} ms"))
+        for look in looked
     ]
-    return Table("one call and its answer", ("time", "driver CPU"), tuple(rows))
+    return Table("looking for answers", ("time", "driver CPU"), tuple(rows))
 
 
-def _virtual(driven: Driven, dispatched: Sequence[Dispatched], waited: Sequence[Waited]) -> Table:
-    """The driver's load, part by part; the sum counts the dispatcher's own work twice and is an upper bound."""
-    rows = [
+def _virtual(driven: Driven) -> Table:
+    rows = (
         Row("tasks per second", (significant(driven.tasks_per_second),)),
         Row("replicas inside tasks", (f"{100 * driven.utilisation:.1f}",), "% of the time"),
-        Row("driver: planner, dispatcher, ledger", (f"{100 * driven.driver_cores:.1f}",), "% of one core"),
-    ]
-    if dispatched and waited:
-        calls = driven.tasks_per_second * dispatched[0].driver_ms_per_task / 1e3
-        waits = driven.waits_per_second * wait_cost_ms(waited) / 1e3
-        rows += [
-            Row("  + null tasks through Ray, as above", (f"{100 * calls:.1f}",), "% of one core"),
-            Row(f"  + waiting over {waited[-1].pending:,} calls", (f"{100 * waits:.1f}",), "% of one core"),
-            Row("  = at most", (f"{100 * (driven.driver_cores + calls + waits):.1f}",), "% of one core"),
-        ]
+        Row("driver, Ray's calls included", (f"{100 * driven.driver_cores:.1f}",), "% of one core"),
+    )
     title = f"{driven.replicas:,} replicas, {driven.task_seconds:g} s tasks, on paper"
-    return Table(title, ("",), tuple(rows))
-
-
-def wait_cost_ms(waited: Sequence[Waited]) -> float:
-    """Driver CPU that one wait costs more with most other calls under way than with none; at least 0."""
-    return max(0.0, waited[-1].driver_ms_per_round - waited[0].driver_ms_per_round)
+    return Table(title, ("",), rows)
 
 
 def _memory(memory: DriverMemory) -> Table:

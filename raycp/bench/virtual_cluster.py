@@ -18,7 +18,7 @@ from raycp.certify.units import Task
 from raycp.config import CertifyProtocol, Engine
 from raycp.distributed.dispatch import Dispatcher
 from raycp.distributed.simulation import SimulatedReplica, SimulatedTransport
-from raycp.distributed.transport import Event, Lost, Ready
+from raycp.distributed.transport import LONGEST_PAUSE, PAUSE, Event, Lost, Ready
 from raycp.runs.ledger import Ledger
 from raycp.storage import Storage
 
@@ -38,8 +38,8 @@ class CallCosts:
 
     task_seconds: float
     """To send a task and to fetch its result."""
-    wait_seconds: float
-    """Of one wait, for every call that is under way."""
+    look_seconds: float
+    """To look for answers, for every replica that is at work."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Driven:
     driver_cores: float
     """CPU seconds of planner, dispatcher and ledger per virtual second, and of Ray's calls where they are charged."""
     utilisation: float
-    """Share of the time of all replicas asked for that was spent inside tasks that came back."""
+    """Share of the time of all replicas asked for that was spent inside tasks; not those that a lost one held."""
     lost: int = 0
     """Replicas."""
 
@@ -111,7 +111,8 @@ class VirtualCluster(SimulatedTransport):
         self._generator = np.random.default_rng(1)
         self._samples_per_second, self._calls, self._troubles = samples_per_second, calls, troubles
         self._under_way: Counter[int] = Counter()
-        """Calls, by replica."""
+        """Calls, by replica; none where there are none."""
+        self._pause = 0.0
         self._left = time.process_time()
         self.driver_seconds = 0.0
         self.num_waits = self.num_tasks = self.num_lost = 0
@@ -126,7 +127,13 @@ class VirtualCluster(SimulatedTransport):
 
     def wait(self, timeout: float) -> list[Event]:
         """See `Transport`."""
-        self._charge(0.0 if self._calls is None else self._calls.wait_seconds * self._under_way.total())
+        if self._calls is not None:  # as RayTransport does
+            self._clock += self._pause
+            look = self._calls.look_seconds * len(self._under_way)
+            self._pause = min(LONGEST_PAUSE, PAUSE * look)
+            self._charge(look)
+        else:
+            self._charge(0.0)
         self.num_waits += 1
         events = super().wait(timeout)
         for event in events:
@@ -135,6 +142,7 @@ class VirtualCluster(SimulatedTransport):
                 del self._under_way[event.replica]
             elif not isinstance(event, Ready):
                 self._under_way[event.replica] -= 1
+                self._under_way = +self._under_way if not self._under_way[event.replica] else self._under_way
         self._left = time.process_time()
         return events
 
@@ -201,7 +209,13 @@ def drive(
         now = cluster.now()
         if now >= ends[len(marks)]:
             marks.append(
-                _Mark(now, cluster.driver_seconds, cluster.num_tasks, cluster.num_waits, cluster.busy_seconds)
+                _Mark(
+                    now,
+                    cluster.driver_seconds,
+                    cluster.num_tasks,
+                    cluster.num_waits,
+                    cluster.busy_until_now(),
+                )
             )
         return len(marks) == len(ends)
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import ray
 from ray.actor import ActorHandle
@@ -15,7 +15,7 @@ from raycp.certify.units import Task
 from raycp.config import Engine
 from raycp.distributed.metrics import ReplicaMetrics
 from raycp.distributed.replica import Replica, ReplicaSpec
-from raycp.distributed.transport import Done, Event, Failed, Lost, Ready
+from raycp.distributed.transport import LONGEST_PAUSE, PAUSE, Done, Event, Failed, Lost, Ready
 from raycp.errors import ClusterError, RaycpError
 from raycp.sampling.blocks import Block, Phase
 
@@ -50,11 +50,10 @@ class ReplicaActor:
         return counts, seconds
 
 
-@dataclass(frozen=True)
-class _Call:
-    """What an object reference stands for; no ticket: the replica's start."""
+class _Call(NamedTuple):
+    """No ticket: the replica's start."""
 
-    replica: int
+    ref: ray.ObjectRef
     ticket: int | None
 
 
@@ -75,35 +74,38 @@ class RayTransport:
         self._run = name
         self._life = f"{time.time_ns() % 10**9:x}"  # Ray keeps the names of actors that are gone
         self._actors: dict[int, ActorHandle] = {}
-        self._calls: dict[ray.ObjectRef, _Call] = {}
+        self._queues: dict[int, deque[_Call]] = {}
+        """Of each replica, which answers them in this order; so the first one alone is looked at."""
+        self._pause = 0.0
 
     def start(self, replica: int) -> None:
         actor = make_actor(self._engine, f"raycp {self._run} replica {replica} ({self._life})")
         self._actors[replica] = actor
         prepare = actor.prepare.options(name="certify.prepare")
         ref = prepare.remote(self._spec, self._batch_size, self._run, replica)
-        self._calls[ref] = _Call(replica, None)
+        self._queues[replica] = deque([_Call(ref, None)])
 
     def submit(self, replica: int, ticket: int, task: Task) -> None:
         blocks = [(b.image, int(b.phase), b.first, b.num_samples) for b in task.blocks]
         ref = self._actors[replica].run.options(name="certify.draw").remote(task.sigma, blocks)
-        self._calls[ref] = _Call(replica, ticket)
+        self._queues[replica].append(_Call(ref, ticket))
 
     def wait(self, timeout: float) -> list[Event]:
-        refs = list(self._calls)
-        if not refs:
+        first = {queue[0].ref: replica for replica, queue in self._queues.items() if queue}
+        if not first:
             time.sleep(timeout)
             return []
-        done, rest = ray.wait(refs, num_returns=1, timeout=timeout)
-        if done and rest:
-            more, _ = ray.wait(rest, num_returns=len(rest), timeout=0)
-            done += more
-        events = [self._event(ref) for ref in done]
-        return [event for event in events if event is not None]
+        # Looking takes time for every call that is looked at; after a rest more answers come from one look.
+        time.sleep(self._pause)
+        begin = time.perf_counter()
+        done = answered(list(first))
+        self._pause = min(LONGEST_PAUSE, PAUSE * (time.perf_counter() - begin))
+        if not done:
+            done, _ = ray.wait(list(first), num_returns=1, timeout=timeout)
+        return [self._event(first[ref]) for ref in done]
 
     def stop(self, replica: int) -> None:
-        for ref in [ref for ref, call in self._calls.items() if call.replica == replica]:
-            del self._calls[ref]
+        del self._queues[replica]
         ray.kill(self._actors.pop(replica))
 
     def capacity(self) -> int:
@@ -113,24 +115,29 @@ class RayTransport:
     def now(self) -> float:
         return time.monotonic()
 
-    def _event(self, ref: ray.ObjectRef) -> Event | None:
-        call = self._calls.pop(ref, None)
-        if call is None:  # of a replica whose loss was noticed in this very batch
-            return None
+    def _event(self, replica: int) -> Event:
+        """What came of a replica's first call."""
+        ref, ticket = self._queues[replica].popleft()
         try:
             result = ray.get(ref)
         except RayTaskError as err:
-            if call.ticket is not None:
-                return Failed(call.replica, call.ticket, _last_line(err))
-            self.stop(call.replica)
-            return Lost(call.replica, _last_line(err), err.cause)
+            if ticket is not None:
+                return Failed(replica, ticket, _last_line(err))
+            self.stop(replica)
+            return Lost(replica, _last_line(err), err.cause)
         except RayError as err:
-            self.stop(call.replica)
-            return Lost(call.replica, _last_line(err))
-        if call.ticket is None:
-            return Ready(call.replica, *result)
+            self.stop(replica)
+            return Lost(replica, _last_line(err))
+        if ticket is None:
+            return Ready(replica, *result)
         counts, seconds = result
-        return Done(call.replica, call.ticket, counts, seconds)
+        return Done(replica, ticket, counts, seconds)
+
+
+def answered(refs: list[ray.ObjectRef]) -> list[ray.ObjectRef]:
+    """Those of these calls that have ended."""
+    done: list[ray.ObjectRef] = ray.wait(refs, num_returns=len(refs), timeout=0)[0]
+    return done
 
 
 def make_actor(engine: Engine, name: str) -> ActorHandle:

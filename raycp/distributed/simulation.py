@@ -30,7 +30,8 @@ class SimulatedReplica:
 class _State:
     kind: SimulatedReplica
     queue: deque[tuple[int, Task]] = field(default_factory=deque)
-    ready: bool = False
+    begun: float = 0.0
+    """When the first task of the queue was."""
 
 
 class SimulatedTransport:
@@ -106,6 +107,12 @@ class SimulatedTransport:
         """The virtual clock."""
         return self._clock
 
+    def busy_until_now(self) -> float:
+        """`busy_seconds`, and the time that unfinished tasks have taken so far."""
+        return self.busy_seconds + sum(
+            self._clock - state.begun for state in self._states.values() if state.queue
+        )
+
     def _later(self, seconds: float, happen: Callable[[], Event | None]) -> None:
         heapq.heappush(self._agenda, (self._clock + seconds, self._order, happen))
         self._order += 1
@@ -120,6 +127,7 @@ class SimulatedTransport:
     def _run_next(self, replica: int) -> None:
         state = self._states[replica]
         _, task = state.queue[0]
+        state.begun = self._clock
         seconds = self._duration(task, state.kind)
         self._later(seconds, lambda: self._finish(replica, state, seconds))
 

@@ -10,6 +10,10 @@ import numpy.typing as npt
 
 from raycp.certify.units import Task
 
+PAUSE = 4.0
+"""Times as long as looking for answers takes, a driver leaves off looking: a fifth of its time at most goes there."""
+LONGEST_PAUSE = 0.05
+
 
 @dataclass(frozen=True, slots=True)
 class Ready:

@@ -68,8 +68,8 @@ def test_dispatch_and_driver_memory(tmp_path: Path) -> None:
     assert [d["depth"] for d in record["dispatched"]] == [2, 8]
     assert all(d["tasks_per_second"] > 20 for d in record["dispatched"])
     assert all(0 < d["driver_ms_per_task"] < 50 for d in record["dispatched"])
-    assert [w["pending"] for w in record["waited"]] == [0, 1_000, 2_000]
-    assert record["waited"][2]["driver_ms_per_round"] > record["waited"][0]["driver_ms_per_round"]
+    assert [look["calls"] for look in record["looked"]] == [1_000, 2_000]
+    assert all(0 < look["driver_ms"] < 200 for look in record["looked"])
     assert record["driven"]["replicas"] == 1_000
     memory = record["memory"]
     assert (memory["images"], memory["sigmas"], memory["num_estimation"], memory["replicas"]) == (

@@ -6,11 +6,11 @@ import json
 
 import pytest
 
-from raycp.bench.dispatch_ceiling import Dispatched, Waited
+from raycp.bench.dispatch_ceiling import Dispatched, Looked, call_costs
 from raycp.bench.driver_memory import DriverMemory
 from raycp.bench.measurements import Measurements, Setup
 from raycp.bench.processes import Memory
-from raycp.bench.tables import Row, Table, describe, plain_text, significant, tables, wait_cost_ms
+from raycp.bench.tables import Row, Table, describe, plain_text, significant, tables
 from raycp.bench.virtual_cluster import Driven
 from raycp.bench.windows import Window
 
@@ -40,7 +40,7 @@ def example(numerics: str = "cpu Some CPU, 1 threads, float32, batch 32", ray: b
         windows=windows,
         noise={"sound": 50e-6, "float": 150e-6},
         dispatched=[Dispatched(2, 1000.0, 0.5, 0.25), Dispatched(4, 1500.0, 0.4, 0.3)],
-        waited=[Waited(0, 0.8, 0.5), Waited(1_000, 1.5, 1.0), Waited(2_000, 2.0, 1.7)],
+        looked=[Looked(1_000, 3.0, 2.0), Looked(2_000, 6.0, 5.0)],
         driven=Driven(1_000, 5.0, 240.0, 200.0, 150.0, 0.05, 0.992),
         memory=DriverMemory(
             10_000, 3, 100_000, 200, 30_000, Memory(500 * MIB, 400 * MIB, 40 * MIB),
@@ -81,10 +81,7 @@ def test_shares_and_units() -> None:
     assert rows["replicas inside tasks"] == ["99.2", "%", "of", "the", "time"]
     # 50 us of 2 processes that draw 110 samples/s together: 50e-6 * 55
     assert rows["sound"][:2] == ["50.00", "0.28%"]
-    # 200 tasks of 0.5 ms and 150 waits of 1.2 ms: 10% and 18% beside 5%
-    assert rows["+ null tasks through Ray, as above"][0] == "10.0"
-    assert rows["+ waiting over 2,000 calls"][0] == "18.0"
-    assert rows["= at most"][0] == "33.0"
+    assert rows["driver, Ray's calls included"][0] == "5.0"
 
 
 def test_memory_at_full_size_is_scaled_and_said_to_be() -> None:
@@ -109,8 +106,6 @@ def test_parts_that_were_not_measured_leave_no_table() -> None:
         "per",
         "sample",
     ]
-    measurements = Measurements(machine={}, driven=example().driven)
-    assert "= at most" not in plain_text(tables(measurements))
 
 
 def test_columns_line_up() -> None:
@@ -145,8 +140,10 @@ def test_four_significant_digits(value: float, text: str) -> None:
     assert significant(value) == text
 
 
-def test_a_wait_never_costs_less_than_nothing() -> None:
-    assert wait_cost_ms([Waited(0, 1.0, 0.6), Waited(2_000, 1.0, 0.5)]) == 0
+def test_what_ray_costs_is_taken_from_few_tasks_in_flight_and_many_calls() -> None:
+    costs = call_costs(example().dispatched, example().looked)
+    assert costs.task_seconds == pytest.approx(0.5e-3)
+    assert costs.look_seconds == pytest.approx(2.5e-6)
 
 
 def test_everything_is_in_the_record() -> None:
@@ -156,7 +153,7 @@ def test_everything_is_in_the_record() -> None:
         "median": pytest.approx((97 / 105 + 0.9) / 2), "lowest": 0.9, "highest": pytest.approx(97 / 105), "count": 2,
     }  # fmt: skip
     assert record["noise"] == {"sound": 50e-6, "float": 150e-6}
-    assert record["waited"][2]["pending"] == 2_000
+    assert record["looked"][1]["calls"] == 2_000
     assert record["memory"]["peak"]["private"] == 560 * MIB
     assert record["setup"]["image_shape"] == [3, 32, 32]
     assert Measurements(machine={}).record()["ratios"] == {}
