@@ -29,7 +29,7 @@ unit-plain: $(STAMP)
 unit-ray: $(STAMP)
 	$(BIN)/python -m pytest -m "ray and not slow" -p no:cacheprovider
 
-# What takes a quarter of an hour more: autoscaling, object stores, runs under fire.
+# What takes half an hour more: benchmarks, autoscaling, object stores, runs under fire.
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow -p no:cacheprovider
 

@@ -12,13 +12,14 @@ from raycp.bench.engine_window import LedgerSink
 from raycp.bench.steady_state import SteadyState
 from raycp.bench.virtual_cluster import CallCosts
 from raycp.bench.workload import null_config, prepare_endless_job
+from raycp.certify.units import Task
 from raycp.config import Engine
 from raycp.distributed.cluster import connected
 from raycp.distributed.dispatch import Dispatcher
 from raycp.distributed.job import Job
 from raycp.errors import ClusterError
 from raycp.runs.ledger import Ledger
-from raycp.sampling.blocks import Phase
+from raycp.sampling.blocks import Block, Phase
 from raycp.storage import Storage
 
 DEPTHS = (2, 8)
@@ -100,22 +101,15 @@ def _dispatch(job: Job, engine: Engine, depth: int, seconds: float, folder: str)
 
 
 def _look(job: Job, engine: Engine, calls: int, seconds: float) -> Looked:
-    """Calls of one replica, which is busy with the first."""
-    import ray
+    """Among calls of one replica, which is busy with the first."""
+    from raycp.distributed.ray_transport import answered, calls_without_answer
 
-    from raycp.distributed.ray_transport import answered, make_actor
-
-    actor = make_actor(engine, "raycp bench look")
-    try:
-        ray.get(actor.prepare.remote(ray.put(job.spec), 1, "bench", 0))
-        sigma, long = job.config.certify.sigmas[0], [(0, int(Phase.ESTIMATION), 0, _LONG_TASK)]
-        refs = [actor.run.remote(sigma, long) for _ in range(calls)]
+    long = Task(job.config.certify.sigmas[0], (Block(0, Phase.ESTIMATION, 0, _LONG_TASK),), "")
+    with calls_without_answer(job.spec, engine, [long] * calls) as refs:
         looks, start, cpu_start = 0, time.perf_counter(), time.process_time()
         while time.perf_counter() - start < seconds:
             if answered(refs):
                 raise ClusterError("a null replica ended during the measurement")
             looks += 1
         wall, cpu = time.perf_counter() - start, time.process_time() - cpu_start
-    finally:
-        ray.kill(actor)
     return Looked(calls, 1e3 * wall / looks, 1e3 * cpu / looks)

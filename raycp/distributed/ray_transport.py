@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import ray
@@ -86,9 +87,7 @@ class RayTransport:
         self._queues[replica] = deque([_Call(ref, None)])
 
     def submit(self, replica: int, ticket: int, task: Task) -> None:
-        blocks = [(b.image, int(b.phase), b.first, b.num_samples) for b in task.blocks]
-        ref = self._actors[replica].run.options(name="certify.draw").remote(task.sigma, blocks)
-        self._queues[replica].append(_Call(ref, ticket))
+        self._queues[replica].append(_Call(_send(self._actors[replica], task), ticket))
 
     def wait(self, timeout: float) -> list[Event]:
         first = {queue[0].ref: replica for replica, queue in self._queues.items() if queue}
@@ -132,6 +131,24 @@ class RayTransport:
             return Ready(replica, *result)
         counts, seconds = result
         return Done(replica, ticket, counts, seconds)
+
+
+def _send(actor: ActorHandle, task: Task) -> ray.ObjectRef:
+    blocks = [(b.image, int(b.phase), b.first, b.num_samples) for b in task.blocks]
+    return actor.run.options(name="certify.draw").remote(task.sigma, blocks)
+
+
+@contextmanager
+def calls_without_answer(
+    spec: ReplicaSpec, engine: Engine, tasks: Sequence[Task]
+) -> Iterator[list[ray.ObjectRef]]:
+    """Calls of one replica, to measure what looking for answers among them costs; the first task must be a long one."""
+    actor = make_actor(engine, f"raycp without answer {time.time_ns() % 10**9:x}")
+    try:
+        ray.get(actor.prepare.remote(ray.put(spec), 1, "bench", 0), timeout=engine.start_timeout)
+        yield [_send(actor, task) for task in tasks]
+    finally:
+        ray.kill(actor)
 
 
 def answered(refs: list[ray.ObjectRef]) -> list[ray.ObjectRef]:

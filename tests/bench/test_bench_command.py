@@ -58,6 +58,7 @@ def test_sides_take_turns_and_the_ratio_is_printed(tmp_path: Path) -> None:
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_dispatch_and_driver_memory(tmp_path: Path) -> None:
     record_file = tmp_path / "bench.json"
     done = run(

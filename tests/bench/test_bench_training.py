@@ -110,6 +110,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="two workers want two cores")
 def test_all_sides_take_turns_on_the_real_training(tmp_path: Path) -> None:
     (tmp_path / "small_bench.py").write_text(SCRIPT)
