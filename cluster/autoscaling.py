@@ -97,24 +97,20 @@ def main() -> None:
         os.environ.setdefault(name, value)
     # Nodes find a user's `python:` factory in the folder that the cluster was started in.
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(Path.cwd()), os.environ.get("PYTHONPATH")]))
-    path = os.environ.setdefault("RAY_AUTH_TOKEN_PATH", token_file())
-    try:
-        with AutoscalingCluster() as cluster:
-            print(
-                "No nodes yet. In another terminal:\n"
-                f"  export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH={path}\n"
-                f"  raycp certify CONFIG --out RUN --address {cluster.address} --replicas 3\n"
-                "Ctrl-C ends the cluster.",
-                flush=True,
-            )
-            begin, before = time.monotonic(), 0
-            while True:
-                if (now := cluster.num_nodes()) != before:
-                    before = now
-                    print(f"{time.monotonic() - begin:6.1f} s: {now} nodes", flush=True)
-                time.sleep(0.5)
-    finally:
-        Path(path).unlink(missing_ok=True)
+    with token_file() as path, AutoscalingCluster() as cluster:
+        print(
+            "No nodes yet. In another terminal:\n"
+            f"  export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH={path}\n"
+            f"  raycp certify CONFIG --out RUN --address {cluster.address} --replicas 3\n"
+            "Ctrl-C ends the cluster.",
+            flush=True,
+        )
+        begin, before = time.monotonic(), 0
+        while True:
+            if (now := cluster.num_nodes()) != before:
+                before = now
+                print(f"{time.monotonic() - begin:6.1f} s: {now} nodes", flush=True)
+            time.sleep(0.5)
 
 
 if __name__ == "__main__":

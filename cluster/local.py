@@ -16,6 +16,8 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -113,12 +115,20 @@ def descendants(root: int) -> dict[int, str]:
     return found
 
 
-def token_file() -> str:
-    """A new token in a file that only this user can read."""
+@contextmanager
+def token_file() -> Iterator[str]:
+    """The file of the cluster's token: the user's, or a new one for the block that only this user can read."""
+    if given := os.environ.get("RAY_AUTH_TOKEN_PATH"):
+        yield given
+        return
     handle, path = tempfile.mkstemp(prefix="raycp-token-")
     with os.fdopen(handle, "w") as file:
         file.write(secrets.token_hex(32))
-    return path
+    os.environ["RAY_AUTH_TOKEN_PATH"] = path
+    try:
+        yield path
+    finally:
+        Path(path).unlink(missing_ok=True)
 
 
 def main() -> None:
@@ -131,8 +141,7 @@ def main() -> None:
         os.environ.setdefault(name, value)
     # Nodes find a user's `python:` factory in the folder that the cluster was started in.
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(Path.cwd()), os.environ.get("PYTHONPATH")]))
-    path = os.environ.setdefault("RAY_AUTH_TOKEN_PATH", token_file())
-    with LocalCluster(options.cpus) as cluster:
+    with token_file() as path, LocalCluster(options.cpus) as cluster:
         for _ in range(options.nodes):
             cluster.join()
         print(
@@ -153,7 +162,6 @@ def main() -> None:
             elif order:
                 print("join, leave (with a node), kill (with a worker) or Ctrl-D", flush=True)
             print(f"{len(cluster.nodes)} nodes, {len(cluster.workers())} workers", flush=True)
-    Path(path).unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

@@ -142,7 +142,8 @@ class VirtualCluster(SimulatedTransport):
                 del self._under_way[event.replica]
             elif not isinstance(event, Ready):
                 self._under_way[event.replica] -= 1
-                self._under_way = +self._under_way if not self._under_way[event.replica] else self._under_way
+                if not self._under_way[event.replica]:
+                    del self._under_way[event.replica]
         self._left = time.process_time()
         return events
 

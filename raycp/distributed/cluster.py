@@ -93,7 +93,11 @@ def connected(engine: Engine, name: str = "raycp", object_bytes: int = 0) -> Ite
     try:
         if not context.dashboard_url:
             yield None
-        elif engine.address is None and "RAY_AUTH_TOKEN" in os.environ:
+        elif (
+            engine.address is None
+            and os.environ["RAY_AUTH_MODE"] == "token"
+            and "RAY_AUTH_TOKEN" in os.environ
+        ):
             with _token_file(os.environ["RAY_AUTH_TOKEN"]) as path:
                 yield f"http://{context.dashboard_url} (it asks for the token in {path})"
         else:

@@ -222,10 +222,9 @@ def main() -> None:
     options = parser.parse_args()
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    os.environ.setdefault("RAY_AUTH_TOKEN_PATH", token_file())
     os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])
     survive = {"certify": certify, "train": train}[options.what]
-    with tempfile.TemporaryDirectory() as folder:
+    with token_file(), tempfile.TemporaryDirectory() as folder:
         result = survive(Path(folder), options.minutes, options.seed)
     print(json.dumps(asdict(result) | {"share_repeated": round(result.share_repeated, 4)}, indent=2))
 
