@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from raycp.bench.processes import lower_priority
 from raycp.config.stages import DenoiserStage
+from raycp.distributed.hardware import keep_freed_memory
 from raycp.distributed.trained_models import make_unet
 from raycp.errors import ClusterError
 
@@ -128,6 +129,7 @@ class PlainProcess:
 def _serve(connection: Connection, stage: DenoiserStage, images_MCHW: np.ndarray) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is told too, and ends this process
     lower_priority()
+    keep_freed_memory()  # as the workers do: what is measured is what Ray and raycp cost
     torch.set_num_threads(1)
     torch.manual_seed(0)
     network = make_unet(stage, *images_MCHW.shape[1:])

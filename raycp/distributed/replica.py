@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 
 from raycp.config import RunConfig, parse_config
+from raycp.distributed.hardware import keep_freed_memory
 from raycp.errors import ClusterError
 from raycp.models import Bundle, build_classifier, build_denoiser
 from raycp.purifiers import build_purifier
@@ -56,6 +57,7 @@ class Replica:
         self._spec = spec
         self._config = parse_config(RunConfig, spec.config)
         self._numerics = self._config.numerics
+        keep_freed_memory()
         set_determinism(self._numerics.threads)
         if spec.device == "cuda" and not torch.cuda.is_available():
             raise ClusterError(

@@ -23,6 +23,7 @@ from raycp.config.stages import (
     backbone_of,
 )
 from raycp.config.train import TrainConfig
+from raycp.distributed.hardware import keep_freed_memory
 from raycp.distributed.trained_models import build_trained, has_model, make_unet, save_model
 from raycp.distributed.training_set import TrainingSet
 from raycp.errors import TrainingError
@@ -59,6 +60,7 @@ def train_worker(job: dict[str, Any]) -> None:
     import ray.train
 
     config = parse_config(TrainConfig, job["config"])
+    keep_freed_memory()
     torch.set_num_threads(max(1, int(config.engine.cpus_per_worker)))
     torch.use_deterministic_algorithms(True, warn_only=True)
     held_out = None if job["held_out"] is None else ray.get(job["held_out"])
