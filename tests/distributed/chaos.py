@@ -34,7 +34,7 @@ from raycp.config import resolved  # noqa: E402
 from raycp.models import read_model  # noqa: E402
 from raycp.training.run_files import LOG, MODELS  # noqa: E402
 
-BATCH_SECONDS = 0.1
+BATCH_SECONDS = 0.02
 BATCH = 64
 REPLICAS = 2
 UNITS = 12
@@ -161,7 +161,7 @@ def certify(folder: Path, minutes: float, seed: int = 0) -> Survived:
         for _ in range(REPLICAS):
             cluster.join()
         engine = {
-            "task_seconds": 0.25,
+            "task_seconds": 0.1,
             "replicas": REPLICAS,
             "flush_seconds": 1.0,
             "address": cluster.address,
