@@ -88,8 +88,11 @@ def connected(engine: Engine, name: str = "raycp", object_bytes: int = 0) -> Ite
             context = ray.init(
                 address=engine.address, log_to_driver=False, logging_level=logging.ERROR, job_config=job
             )
-    except (ConnectionError, ValueError, RuntimeError, OSError) as err:
-        raise ClusterError(_unreachable(engine.address, str(err))) from err
+    except Exception as err:  # a node that starts too slowly is a bare Exception of Ray's
+        reason = str(err) or type(err).__name__
+        raise ClusterError(
+            _not_started(reason) if engine.address is None else _unreachable(engine.address, reason)
+        ) from err
     try:
         if not context.dashboard_url:
             yield None
@@ -131,9 +134,17 @@ def _require_listener(address: str) -> None:
         raise ClusterError(_unreachable(address, err.strerror or str(err))) from err
 
 
-def _unreachable(address: str | None, reason: str) -> str:
-    what = f"the Ray cluster at {address!r} (engine.address)" if address else "a local Ray cluster"
+def _unreachable(address: str, reason: str) -> str:
     return (
-        f"cannot reach {what}: {reason.splitlines()[0]}. Check that it runs (`ray status`), that its Ray version is "
-        "the same as here, and that RAY_AUTH_TOKEN holds its token; leave the address out to start a local one."
+        f"cannot reach the Ray cluster at {address!r} (engine.address): {reason.splitlines()[0]}. Check that it runs "
+        "(`ray status`), that its Ray version is the same as here, and that RAY_AUTH_TOKEN holds its token; leave the "
+        "address out to start a local one."
+    )
+
+
+def _not_started(reason: str) -> str:
+    return (
+        f"cannot start a local Ray cluster: {reason.splitlines()[0].removesuffix('.')}. If this machine is very busy "
+        "or short of memory, try again when it is not: Ray gives a node 30 seconds. Ray's own logs are in "
+        "/tmp/ray/session_latest/logs; --address takes a cluster that runs already."
     )
