@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from raycp.config import parse_config
 from raycp.config.models import ConsistencyPurifier, DenoiserModel, DirectoryClassifier
 from raycp.config.train import TrainConfig
 from raycp.distributed.train import train_models
+from raycp.distributed.train_worker import train_worker
 from raycp.errors import ClusterError, RunMismatchError, TrainingError
 from raycp.models import build_denoiser, read_classifier, read_denoiser
 from raycp.purifiers.build import build_purifier
@@ -133,34 +136,45 @@ def test_the_boundary_condition_is_exact_for_trained_weights(trained: Path, name
                 assert not torch.allclose(model(x_BCHW, 1.0), x_BCHW, atol=0.1)  # elsewhere it does something
 
 
-def test_a_worker_lost_while_the_workers_start(
-    ray_cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Ray Train gives up there, and raycp starts again, as often as workers may fail."""
-    import ray.train.torch
-    from ray.exceptions import ActorDiedError
-    from ray.train import ControllerError
+class FatalOnce:
+    """What workers run; the first process that is told to, dies of it."""
 
-    fits: list[int] = []
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
 
-    class Unlucky(ray.train.torch.TorchTrainer):
-        def fit(self) -> Any:
-            fits.append(1)
-            if len(fits) == 1:
-                raise ControllerError(ActorDiedError())
-            return super().fit()
+    def __call__(self, job: dict[str, Any]) -> None:
+        train_worker(job)
 
-    monkeypatch.setattr(ray.train.torch, "TorchTrainer", Unlucky)
+    def __reduce__(self) -> tuple[Any, ...]:
+        return survivor, (self.marker,)
+
+
+def survivor(marker: Path) -> FatalOnce:
+    try:
+        marker.touch(exist_ok=False)
+    except FileExistsError:
+        return FatalOnce(marker)
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError("unreachable")
+
+
+@pytest.mark.parametrize("max_failures", [1, 0])
+def test_a_worker_lost_while_the_workers_start(ray_cluster: None, tmp_path: Path, max_failures: int) -> None:
+    """Ray Train gives up there, keeping both CPUs, and raycp starts again, as often as workers may fail."""
     raw = small_training(steps=2)
-    raw = {**raw, "stages": raw["stages"][:1]}
+    engine = {"workers": 2, "max_failures": max_failures}
+    config = parse_config(TrainConfig, {**raw, "stages": raw["stages"][:1], "engine": engine})
     notes: list[str] = []
-    config = parse_config(TrainConfig, {**raw, "engine": {"workers": 1, "max_failures": 1}})
-    assert train_models(config, str(tmp_path / "run"), lambda line: notes.append(line.get("note", "")))
-    assert len(fits) == 2
-    assert "a worker was lost while the workers were starting; starting them again" in notes
-    assert (tmp_path / "run" / "models" / "classifier").is_dir()
+    out, fatal = tmp_path / "run", FatalOnce(tmp_path / "died")
 
-    fits.clear()
-    config = parse_config(TrainConfig, {**raw, "engine": {"workers": 1, "max_failures": 0}})
-    with pytest.raises(TrainingError, match="died"):
-        train_models(config, str(tmp_path / "other"), lambda line: None)
+    def train() -> bool:
+        return train_models(config, str(out), lambda line: notes.append(line.get("note", "")), fatal)
+
+    if max_failures == 0:
+        with pytest.raises(TrainingError, match="died"):
+            train()
+    else:
+        assert train()
+        assert "a worker was lost while the workers were starting; starting them again" in notes
+        assert (out / "models" / "classifier").is_dir()
+    assert fatal.marker.exists()
