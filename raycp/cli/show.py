@@ -35,6 +35,12 @@ def show(
             "--paired", help="Instead: each run against the first on the same images, with intervals."
         ),
     ] = False,
+    joint: Annotated[
+        bool,
+        typer.Option(
+            "--joint", help="With --paired: the intervals hold all together, not each by itself (Bonferroni)."
+        ),
+    ] = False,
 ) -> None:
     """Print certified accuracy, ACR, abstentions, samples and seconds per sigma.
 
@@ -47,7 +53,7 @@ def show(
       raycp show runs/digits
       raycp show runs/digits runs/digits-none
       raycp show runs/digits --format csv > digits.csv
-      raycp show --paired runs/digits-none runs/digits
+      raycp show --paired --joint runs/digits-none runs/digits runs/digits-edm
     """
     import json
     import sys
@@ -63,8 +69,11 @@ def show(
 
         if len(runs) < 2:
             raise typer.BadParameter("compares runs: give two or more.", param_hint="--paired")
-        typer.echo(paired_text(compare([read_run(path) for path in runs])), nl=False)
+        found = compare([read_run(path) for path in runs], joint)
+        typer.echo(paired_text(found, joint), nl=False)
         return
+    if joint:
+        raise typer.BadParameter("widens the intervals of --paired: give both.", param_hint="--joint")
     if len(runs) == 1 and format_ is Format.table and is_training(runs[0]):
         typer.echo(plain_table(read_training(runs[0])), nl=False)
         return

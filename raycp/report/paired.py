@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from raycp.errors import ConfigError
 from raycp.report.conditions import conditions
@@ -39,15 +39,20 @@ class Comparison:
         return "higher" if self.low > 0 else "lower" if self.high < 0 else "undecided"
 
 
-def compare(runs: Sequence[RunLike], confidence: float = 0.95) -> list[Comparison]:
+def compare(runs: Sequence[RunLike], joint: bool = False, confidence: float = 0.95) -> list[Comparison]:
     """Each run after the first against the first, at the noise levels and radii that both have.
+
+    Args:
+        runs: the base, and those compared with it.
+        joint: all intervals hold together with this confidence (Bonferroni), not each by itself.
+        confidence: two-sided.
 
     Raises:
         ConfigError: the runs are not of the same images, or an image is undecided in one of them.
     """
     labels = labels_of(runs)
     base, base_sigmas = runs[0], {results.sigma: results for results in read_sigmas(runs[0])}
-    found = []
+    found: list[Comparison] = []
     for label, run in zip(labels[1:], runs[1:], strict=True):
         radii = [eps for eps in conditions(base).radii if eps in conditions(run).radii]
         for results in read_sigmas(run):
@@ -58,17 +63,22 @@ def compare(runs: Sequence[RunLike], confidence: float = 0.95) -> list[Compariso
             for eps in radii:
                 first, second = (r.correct_M & (r.radius_M >= eps) for r in (other, results))
                 only_base, only_run = int((first & ~second).sum()), int((second & ~first).sum())
-                images = len(first)
-                low, high = paired_difference(only_base, only_run, images, confidence)
                 found.append(
-                    Comparison(labels[0], label, results.sigma, eps, images, only_base, only_run, low, high)
+                    Comparison(labels[0], label, results.sigma, eps, len(first), only_base, only_run, 0, 0)
                 )
-    return found
+    each = 1 - (1 - confidence) / len(found) if joint and found else confidence
+    return [_with_interval(comparison, each) for comparison in found]
 
 
-def paired_text(comparisons: Sequence[Comparison]) -> str:
+def _with_interval(c: Comparison, confidence: float) -> Comparison:
+    low, high = paired_difference(c.only_base, c.only_run, c.images, confidence)
+    return replace(c, low=low, high=high)
+
+
+def paired_text(comparisons: Sequence[Comparison], joint: bool = False) -> str:
     """A line for each comparison, in percent."""
-    lines = ["certified accuracy, difference (95% interval), images that only one of the two certifies"]
+    which = f"95% interval, {f'for all {len(comparisons)} together' if joint else 'each by itself'}"
+    lines = [f"certified accuracy, difference ({which}), images that only one of the two certifies"]
     for c in comparisons:
         interval = f"{100 * c.difference:+.1f} ({100 * c.low:+.1f} to {100 * c.high:+.1f})"
         lines.append(

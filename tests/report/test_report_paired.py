@@ -57,6 +57,19 @@ def test_verdicts(make_run: Callable) -> None:
     assert {c.verdict for c in compare([other, one]) if c.eps > 0.25} == {"undecided"}
 
 
+def test_joint_intervals_hold_together(make_run: Callable) -> None:
+    """Each has its share of the error: six images of one sign, p = 1/32, decide alone, but not among several."""
+    one = make_run([(0.5, i, 1, 1, 0.3) for i in range(6)], name="one")
+    other = make_run([(0.5, i, 1, 2, 0.3) for i in range(6)], name="other")
+    alone, together = compare([one, other]), compare([one, other], joint=True)
+    assert [c.verdict for c in alone if c.eps <= 0.25] == ["lower", "lower"]
+    assert {c.verdict for c in together} == {"undecided"}
+    for c in together:
+        assert (c.low, c.high) == paired_difference(c.only_base, c.only_run, 6, 1 - 0.05 / len(together))
+    assert "each by itself" in paired_text(alone)
+    assert f"for all {len(together)} together" in paired_text(together, joint=True)
+
+
 def test_other_images_are_refused(make_run: Callable) -> None:
     one = make_run([(0.5, i, 1, 1, 0.3) for i in range(3)], name="one")
     other = make_run([(0.5, i, 1, 1, 0.3) for i in range(1, 4)], name="other")
