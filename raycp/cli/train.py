@@ -50,7 +50,8 @@ def _print(line: dict[str, Any]) -> None:
         speed = f"{line['images_per_second']:,.0f} images/s, ETA {seconds // 60}:{seconds % 60:02d}"
         text = f"step {line['step']:,}/{line['progress']:,}, loss {line['loss']:.4g}, {speed}"
     elif line.get("restored"):
-        text = f"goes on from step {line['step']:,}"
+        workers = "1 worker" if line["workers"] == 1 else f"{line['workers']} workers"
+        text = f"goes on from step {line['step']:,} with {workers}"
     elif line.get("done"):
         text = f"done in {line['seconds']:.0f} s"
     elif "metrics" in line:

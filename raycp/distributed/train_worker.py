@@ -133,7 +133,7 @@ class _Worker:
         import ray
 
         if self._rank == 0:
-            if "progress" not in line:
+            if "progress" not in line and "restored" not in line:  # a restart tells these again
                 plain = {key: value for key, value in line.items() if key != "examples"}
                 self._recent.append((time.monotonic(), plain))
             sent = self._mailbox.put.remote(line)
@@ -308,6 +308,6 @@ class _Worker:
         training.load(state["training"])
         for line in state["told"]:
             self.tell(line | {"again": True})
-        self.tell({"stage": name, "step": training.step, "restored": True})
+        self.tell({"stage": name, "step": training.step, "restored": True, "workers": self._world})
         window: list[float] = state["window"]
         return window

@@ -17,12 +17,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
+import raycp.training.loop
 from raycp.config import parse_config
 from raycp.config.train import TrainConfig
 from raycp.distributed.train import train_models
+from raycp.distributed.train_worker import train_worker
 from raycp.models import read_model
 from raycp.report.training_record import read_training
 from raycp.training.run_files import LOG, MODELS
@@ -64,8 +67,12 @@ def curve(run: Path) -> dict[int, float]:
 
 def restored(run: Path) -> list[int]:
     """The steps from which the interrupted stage has gone on."""
-    lines = [json.loads(line) for line in (run / LOG).read_text().splitlines()]
-    return [line["step"] for line in lines if line.get("restored")]
+    return [line["step"] for line in log_of(run) if line.get("restored")]
+
+
+def log_of(run: Path) -> list[dict[str, Any]]:
+    path = run / LOG
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def has_checkpoint(run: Path) -> bool:
@@ -200,14 +207,95 @@ cluster.shutdown()
 """
 
 
-def test_a_node_that_leaves(undisturbed: Path, tmp_path: Path) -> None:
-    """Three nodes of one CPU each for two workers: one that has a worker is gone at once."""
-    run = tmp_path / "run"
+def on_nodes(script: str, run: Path, **extra: str) -> None:
+    """Run a script that has a cluster to itself."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
     environment.pop("RAY_ADDRESS", None)
     done = subprocess.run(
-        [sys.executable, "-c", NODES, str(run)],
-        env=environment, capture_output=True, text=True, timeout=SECONDS, check=False,
+        [sys.executable, "-c", script, str(run)],
+        env=environment | extra, capture_output=True, text=True, timeout=SECONDS, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_a_node_that_leaves(undisturbed: Path, tmp_path: Path) -> None:
+    """Three nodes of one CPU each for two workers: one that has a worker is gone at once."""
+    run = tmp_path / "run"
+    on_nodes(NODES, run)
     assert_undisturbed(run, undisturbed)
+
+
+ELASTIC = r"""
+import functools
+import sys
+from concurrent.futures import ThreadPoolExecutor
+import ray
+import ray.train
+from ray.cluster_utils import Cluster
+from raycp.config import parse_config
+from raycp.config.train import TrainConfig
+from raycp.distributed.train import train_models
+from pathlib import Path
+from test_ray_train_faults import elastic_training, has_checkpoint, patient_worker, wait_for, workers_seen
+
+run = Path(sys.argv[1])
+ray.train.ScalingConfig = functools.partial(ray.train.ScalingConfig, elastic_resize_monitor_interval_s=2.0)
+store = 80 * 2**20
+cluster = Cluster()
+cluster.add_node(num_cpus=0, node_ip_address="127.0.0.11", object_store_memory=store, include_dashboard=False)
+ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
+nodes = [
+    cluster.add_node(num_cpus=1, node_ip_address=f"127.0.0.{number}", object_store_memory=store) for number in (12, 13)
+]
+
+def train():
+    return train_models(parse_config(TrainConfig, elastic_training()), str(run), lambda _: None, patient_worker)
+
+with ThreadPoolExecutor(1) as pool:
+    trained = pool.submit(train)  # only the main thread may start nodes
+    wait_for(lambda: has_checkpoint(run))
+    cluster.remove_node(nodes[1], allow_graceful=False)
+    wait_for(lambda: workers_seen(run) == [1])
+    cluster.add_node(num_cpus=1, node_ip_address="127.0.0.14", object_store_memory=store)
+    wait_for(lambda: workers_seen(run) == [1, 2])
+    (run / "grown").touch()
+    assert trained.result()
+ray.shutdown()
+cluster.shutdown()
+"""
+
+
+def elastic_training() -> dict[str, Any]:
+    raw = training()
+    return {**raw, "engine": {**raw["engine"], "min_workers": 1}}
+
+
+def workers_seen(run: Path) -> list[int]:
+    """The numbers of workers with which the interrupted stage has gone on."""
+    return [
+        line["workers"] for line in log_of(run) if line.get("restored") and line["stage"] == "consistency"
+    ]
+
+
+def patient_worker(job: dict[str, Any]) -> None:
+    """`train_worker`, that waits at one half of the steps until the group has grown again."""
+    exact = raycp.training.loop.schedule
+
+    def waiting(step: int, steps: int, warmup_steps: int) -> float:
+        if steps == STEPS and step == STEPS // 2:
+            wait_for((Path(job["out"]) / "grown").exists)
+        return exact(step, steps, warmup_steps)
+
+    raycp.training.loop.schedule = waiting
+    train_worker(job)
+
+
+@pytest.mark.slow
+def test_an_elastic_group_shrinks_and_grows(undisturbed: Path, tmp_path: Path) -> None:
+    """Two nodes for one or two workers: one leaves at work, another one comes; the curve moves by rounding only."""
+    run = tmp_path / "run"
+    on_nodes(ELASTIC, run, RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S="10")
+    assert workers_seen(run) == [1, 2]
+    ours, theirs = curve(run), curve(undisturbed)
+    assert list(ours) == list(theirs)
+    np.testing.assert_allclose(list(ours.values()), list(theirs.values()), rtol=1e-3)
