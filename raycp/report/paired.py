@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+import numpy.typing as npt
+
 from raycp.errors import ConfigError
 from raycp.report.conditions import conditions
 from raycp.report.numerals import exact
@@ -42,13 +45,15 @@ class Comparison:
 def compare(runs: Sequence[RunLike], joint: bool = False, confidence: float = 0.95) -> list[Comparison]:
     """Each run after the first against the first, at the noise levels and radii that both have.
 
+    The images of one run may be a part of the other's: then the two are compared on these.
+
     Args:
         runs: the base, and those compared with it.
         joint: all intervals hold together with this confidence (Bonferroni), not each by itself.
         confidence: two-sided.
 
     Raises:
-        ConfigError: the runs are not of the same images, or an image is undecided in one of them.
+        ConfigError: each run has images that the other one lacks, they are of different data, or one has not ended.
     """
     labels = labels_of(runs)
     base, base_sigmas = runs[0], {results.sigma: results for results in read_sigmas(runs[0])}
@@ -59,9 +64,10 @@ def compare(runs: Sequence[RunLike], joint: bool = False, confidence: float = 0.
             other = base_sigmas.get(results.sigma)
             if other is None:
                 continue
-            _require_same_images(other, results, base.path, run.path)
+            chosen = _common_images(other, results, base.path, run.path)
             for eps in radii:
-                first, second = (r.correct_M & (r.radius_M >= eps) for r in (other, results))
+                pair = zip((other, results), chosen, strict=True)
+                first, second = ((r.correct_M & (r.radius_M >= eps))[at] for r, at in pair)
                 only_base, only_run = int((first & ~second).sum()), int((second & ~first).sum())
                 found.append(
                     Comparison(labels[0], label, results.sigma, eps, len(first), only_base, only_run, 0, 0)
@@ -88,16 +94,25 @@ def paired_text(comparisons: Sequence[Comparison], joint: bool = False) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _require_same_images(one: SigmaResults, other: SigmaResults, first: str, second: str) -> None:
-    if one.image_index_M.tolist() != other.image_index_M.tolist():
-        raise ConfigError(
-            f"{first} and {second} are not of the same images at sigma {exact(one.sigma)} "
-            f"({len(one.image_index_M)} and {len(other.image_index_M)}); compare runs with "
-            "the same data.select that have ended."
-        )
+def _common_images(
+    one: SigmaResults, other: SigmaResults, first: str, second: str
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """Where the images that both runs have are in either."""
+    where = f"at sigma {exact(one.sigma)}"
     for results, path in ((one, first), (other, second)):
-        if results.undecided_M.any():
+        lacking = results.num_images - results.decided
+        if lacking:
             raise ConfigError(
-                f"{path} has {int(results.undecided_M.sum())} undecided images at sigma {exact(results.sigma)}; let it "
-                "end, by the same raycp certify, and compare then."
+                f"{path} has {lacking} undecided images {where}; let it end, by the same raycp certify, and "
+                "compare then."
             )
+    common, at_one, at_other = np.intersect1d(one.image_index_M, other.image_index_M, return_indices=True)
+    sizes = len(one.image_index_M), len(other.image_index_M)
+    if len(common) < min(sizes):
+        raise ConfigError(
+            f"{first} and {second} are not of the same images {where} ({sizes[0]} and {sizes[1]}, {len(common)} in "
+            "both); compare runs with the same data.select, or with images that the other one has, too."
+        )
+    if not np.array_equal(one.label_M[at_one], other.label_M[at_other]):
+        raise ConfigError(f"{first} and {second} are not of the same data: their labels differ {where}.")
+    return at_one, at_other

@@ -73,6 +73,7 @@ class SigmaResults:
     num_images: int
     """Images that the run is to decide at this sigma."""
     image_index_M: npt.NDArray[np.int64]
+    label_M: npt.NDArray[np.int64]
     radius_M: npt.NDArray[np.float64]
     """Pixel units; 0 where abstained or skipped."""
     correct_M: npt.NDArray[np.bool_]
@@ -147,6 +148,7 @@ def _read_sigma(run: RunLike, table: pa.Table, sigma: float) -> SigmaResults:
         sigma=sigma,
         num_images=run.num_images,
         image_index_M=image_index,
+        label_M=label.astype(np.int64),
         radius_M=radius.astype(np.float64),
         correct_M=correct.astype(np.bool_),
         abstained_M=(predicted == ABSTAIN) & ~skipped,

@@ -21,6 +21,7 @@ def _results(radius: list[float], correct: list[bool]) -> SigmaResults:
         sigma=0.5,
         num_images=count,
         image_index_M=np.arange(count),
+        label_M=np.zeros(count, dtype=np.int64),
         radius_M=np.array(radius),
         correct_M=np.array(correct, dtype=bool),
         abstained_M=np.zeros(count, dtype=bool),

@@ -70,10 +70,31 @@ def test_joint_intervals_hold_together(make_run: Callable) -> None:
     assert f"for all {len(together)} together" in paired_text(together, joint=True)
 
 
+def test_a_run_of_a_part_of_the_images_is_compared_on_these(make_run: Callable) -> None:
+    base = make_run([(0.5, i, 1, 1, r) for i, r in enumerate((0.3, 0.3, 0.1, 0.3))], name="base")
+    part = make_run([(0.5, 1, 1, 1, 0.1), (0.5, 3, 1, 1, 0.3)], name="part")
+    for runs, counts in (([base, part], (1, 0)), ([part, base], (0, 1))):
+        found = {c.eps: c for c in compare(runs)}
+        assert (found[0.25].only_base, found[0.25].only_run, found[0.25].images) == (*counts, 2)
+
+
 def test_other_images_are_refused(make_run: Callable) -> None:
     one = make_run([(0.5, i, 1, 1, 0.3) for i in range(3)], name="one")
     other = make_run([(0.5, i, 1, 1, 0.3) for i in range(1, 4)], name="other")
     with pytest.raises(
-        ConfigError, match=r"runs/one and runs/other are not of the same images at sigma 0\.5"
+        ConfigError,
+        match=r"runs/one and runs/other are not of the same images at sigma 0\.5 \(3 and 3, 2 in both\)",
     ):
         compare([one, other])
+    relabelled = make_run([(0.5, i, 2, 2, 0.3) for i in range(3)], name="other")
+    with pytest.raises(ConfigError, match="not of the same data: their labels differ"):
+        compare([one, relabelled])
+
+
+def test_a_run_that_has_not_ended_is_refused(make_run: Callable) -> None:
+    """What is decided first is not a fair sample of the images."""
+    ended = make_run([(0.5, i, 1, 1, 0.3) for i in range(3)], name="ended")
+    early = make_run([(0.5, 0, 1, 1, 0.3)], name="early", num_images=3)
+    for runs in ([ended, early], [early, ended]):
+        with pytest.raises(ConfigError, match=r"runs/early has 2 undecided images at sigma 0\.5"):
+            compare(runs)
