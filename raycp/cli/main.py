@@ -27,6 +27,7 @@ from raycp.cli.stop import stop
 from raycp.cli.submit import submit
 from raycp.cli.train import train
 from raycp.cli.verify import verify
+from raycp.cli.weights import weights
 from raycp.errors import RaycpError
 
 app = typer.Typer(
@@ -41,6 +42,7 @@ for command in (
     certify, predict, train, status, show, report, submit, jobs, stop, doctor, bench, demo, simulate, plan, verify,
 ):  # fmt: skip
     app.command()(command)
+app.add_typer(weights)
 
 
 def _print_version(wanted: bool) -> None:

@@ -47,6 +47,8 @@ class Denoiser:
     """Class that a class-conditional network is conditioned on."""
     alphas_cumprod: Tensor | None = None
     """ddpm: abar, float32 [T], on the CPU."""
+    conditioning_scale: float = 1.0
+    """What the conditioning of an edm or ddpm network is multiplied by before the network sees it."""
 
     def __call__(self, x_BCHW: Tensor, sigma_model: float) -> Tensor:
         """The clean image at noise level `sigma_model`: `c_skip x + c_out F(c_in x; c_noise)`.
@@ -71,13 +73,16 @@ class Denoiser:
             [B,C,H,W]; of a network that also predicts a variance, the first C channels.
         """
         assert self.parametrisation == "ddpm"
-        timestep_B = torch.full((x_BCHW.shape[0],), timestep, dtype=torch.int64, device=x_BCHW.device)
+        step = timestep if self.conditioning_scale == 1 else timestep * self.conditioning_scale
+        dtype = torch.int64 if self.conditioning_scale == 1 else torch.float32
+        timestep_B = torch.full((x_BCHW.shape[0],), step, dtype=dtype, device=x_BCHW.device)
         return self._output(x_BCHW, timestep_B)[:, : self.channels].to(x_BCHW.dtype)
 
     def _scalings(self, sigma_model: float) -> Scalings:
         assert self.parametrisation != "ddpm"
         if self.parametrisation == "edm":
-            return edm_scalings(sigma_model, self.sigma_data)
+            scalings = edm_scalings(sigma_model, self.sigma_data)
+            return scalings._replace(c_noise=self.conditioning_scale * scalings.c_noise)
         return consistency_scalings(sigma_model, self.sigma_data, self.sigma_min)
 
     def _output(self, x_BCHW: Tensor, conditioning_B: Tensor) -> Tensor:

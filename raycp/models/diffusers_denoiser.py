@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +56,7 @@ def read_denoiser(config: DenoiserModel) -> Bundle:
         raise ModelError(f"{unet} has no weights; looked for {', '.join(_WEIGHT_FILES)}.")
     tensors = _with_current_names(read_tensors(weights, key="purifier.model.path"), network)
     state = fitted_state(network, tensors, str(weights))
-    recipe = {"network": arguments, "schedule": asdict(schedule), "class_label": config.class_label}
+    recipe = {"network": arguments, "schedule": schedule.as_recipe(), "class_label": config.class_label}
     return make_bundle(recipe, state, network)
 
 
@@ -82,6 +81,7 @@ def build_denoiser(bundle: Bundle) -> Denoiser:
         num_steps=schedule.num_steps,
         class_label=bundle.recipe["class_label"],
         alphas_cumprod=abar,
+        conditioning_scale=schedule.conditioning_scale,
     )
 
 

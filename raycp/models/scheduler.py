@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import math
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
@@ -39,6 +40,16 @@ class NoiseSchedule:
     num_steps: int | None = None
     betas: dict[str, Any] = field(default_factory=dict)
     """ddpm: the arguments of a diffusers DDPMScheduler that determine its betas."""
+    conditioning_scale: float = 1.0
+    """What the network's noise conditioning is multiplied by: ddpm, the step (1000 / T in improved-diffusion); edm,
+    `ln(s)/4` (1000 in the EDM models of consistency_models)."""
+
+    def as_recipe(self) -> dict[str, Any]:
+        """Its part of a bundle's recipe, whose hash must stay what it was before there was a `conditioning_scale`."""
+        recipe = asdict(self)
+        if self.conditioning_scale == 1:
+            del recipe["conditioning_scale"]
+        return recipe
 
 
 def read_schedule(folder: Path, config: DenoiserModel) -> NoiseSchedule:
@@ -59,6 +70,7 @@ def read_schedule(folder: Path, config: DenoiserModel) -> NoiseSchedule:
         raise ModelError(
             f"{path} has prediction_type {found['prediction_type']!r}; raycp evaluates networks trained with epsilon."
         )
+    scale = _conditioning_scale(path, parametrisation, found)
     given = {name: getattr(config, name) for name in _NUMBERS if getattr(config, name) is not None}
     if parametrisation == "ddpm":
         if given:
@@ -67,9 +79,12 @@ def read_schedule(folder: Path, config: DenoiserModel) -> NoiseSchedule:
                 f"{path}; remove the key."
             )
         betas = {name: found[name] for name in _BETAS}
-        return NoiseSchedule("ddpm", betas=betas, num_steps=found["num_train_timesteps"])
+        return NoiseSchedule(
+            "ddpm", betas=betas, num_steps=found["num_train_timesteps"], conditioning_scale=scale
+        )
     numbers: dict[str, Any] = {name: float(found[name]) for name in _NUMBERS if name in found} | given
-    schedule = NoiseSchedule(parametrisation, num_steps=found.get("num_train_timesteps"), **numbers)
+    steps = found.get("num_train_timesteps")
+    schedule = NoiseSchedule(parametrisation, num_steps=steps, conditioning_scale=scale, **numbers)
     if schedule.sigma_min >= schedule.sigma_max:
         raise ModelError(
             f"sigma_min must be below sigma_max, got {schedule.sigma_min} and {schedule.sigma_max} "
@@ -95,11 +110,25 @@ def _diffusers_config(path: Path) -> dict[str, Any]:
     name = content.get("_class_name")
     if name not in PARAMETRISATION_OF:
         raise ModelError(f"{path} describes a {name}; known schedulers are {', '.join(PARAMETRISATION_OF)}.")
+    ours = {
+        key: content.pop(key) for key in ("conditioning_scale",) if key in content
+    }  # diffusers does not know it
     try:
         scheduler = getattr(diffusers, name).from_config(content)
     except (ValueError, TypeError, NotImplementedError) as err:
         raise ModelError(f"{path} is not a {name} that diffusers can build: {err}") from err
-    return {"_class_name": name, **scheduler.config}
+    return {"_class_name": name, **scheduler.config, **ours}
+
+
+def _conditioning_scale(path: Path, parametrisation: Parametrisation, found: dict[str, Any]) -> float:
+    scale = found.get("conditioning_scale", 1.0)
+    if isinstance(scale, bool) or not isinstance(scale, int | float) or not 0 < scale < math.inf:
+        raise ModelError(f"{path}: conditioning_scale must be a number above 0, got {scale!r}.")
+    if scale != 1 and parametrisation == "consistency":
+        raise ModelError(
+            f"{path}: conditioning_scale is for edm and ddpm models, got {scale!r} for a consistency model."
+        )
+    return float(scale)
 
 
 def _parametrisation(

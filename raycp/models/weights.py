@@ -46,13 +46,7 @@ def read_tensors(
     path = Path(path).expanduser()
     if not path.is_file():
         raise ModelError(f"{key}: there is no file {path}.")
-    tensors: Any
-    if path.name.endswith(".safetensors"):
-        tensors = _read_safetensors(path)
-    elif path.name.endswith(".safetensors.index.json"):
-        tensors = _read_shards(path)
-    else:
-        tensors = _read_torch(path)
+    tensors = read_contents(path)
     if state_key is not None:
         if (
             not isinstance(tensors, Mapping)
@@ -70,6 +64,20 @@ def read_tensors(
                 "If one of these is the state_dict, name it with state_key."
             )
     return _stripped(tensors, strip_prefix, path)
+
+
+def read_contents(path: Path) -> Any:
+    """All that a file of tensors holds; no code in it is run.
+
+    Raises:
+        ModelError: the file is damaged.
+        UnsafeFileError: it would run code if it were unpickled.
+    """
+    if path.name.endswith(".safetensors"):
+        return _read_safetensors(path)
+    if path.name.endswith(".safetensors.index.json"):
+        return _read_shards(path)
+    return _read_torch(path)
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:

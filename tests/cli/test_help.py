@@ -9,7 +9,7 @@ import sys
 import pytest
 
 COMMANDS = ["certify", "predict", "train", "status", "show", "report", "submit", "jobs", "stop", "doctor", "bench",
-            "demo", "simulate", "plan", "verify"]  # fmt: skip
+            "demo", "simulate", "plan", "verify", "weights"]  # fmt: skip
 
 
 def help_page(*arguments: str) -> str:
@@ -53,9 +53,9 @@ def test_the_first_page_names_every_command() -> None:
         assert f" {command} " in page
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", [*COMMANDS[:-1], "weights inspect", "weights convert"])
 def test_every_command_has_help_with_an_example(command: str) -> None:
-    page = help_page(command)
+    page = help_page(*command.split())
     assert f"raycp {command}" in page.partition("Example")[2]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -72,6 +73,13 @@ def denoiser(folder: Path, kind: Any = "edm", channels: int = 1, size: int = 8) 
     return folder
 
 
+def scaled(folder: Path) -> Path:
+    """As converted from an EDM model of consistency_models."""
+    path = denoiser(folder) / "scheduler" / "scheduler_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"conditioning_scale": 1000.0}))
+    return folder
+
+
 def classifier(
     folder: Path, classes: int = 10, size: int = 8, mean: float | None = 0.5, channels: int = 1
 ) -> Path:
@@ -109,6 +117,7 @@ def refused(result: tuple[int, str], tmp_path: Path, *words: str, status: int = 
             {"stage": "classifier", "noise_sigma": 0.2, "purifier": "parent"}, classifier,
             ("purifier of classifier", "it must be an EDM denoiser or a consistency model"),
         ),
+        (DISTIL, scaled, ("models.parent.path: ", "whose noise conditioning is scaled")),
         (DISTIL, lambda f: f, ("models.parent.path: there is no directory",)),
     ],
 )  # fmt: skip

@@ -1,0 +1,130 @@
+"""`raycp weights`: published files, looked into and converted."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from raycp.models.file_facts import FileFacts
+
+weights = typer.Typer(
+    name="weights", no_args_is_help=True, help="Look into published weights files, and convert them."
+)
+
+_File = Annotated[str, typer.Argument(metavar="FILE", help="A weights file.", show_default=False)]
+
+
+class Parametrisation(StrEnum):
+    """How a network's output becomes an image."""
+
+    consistency = "consistency"
+    edm = "edm"
+    ddpm = "ddpm"
+
+
+class Betas(StrEnum):
+    """Noise schedules of ddpm models."""
+
+    cosine = "cosine"
+    linear = "linear"
+
+
+@weights.command()
+def inspect(
+    file: _File,
+    tensors: Annotated[bool, typer.Option("--tensors", help="List every tensor with its shape.")] = False,
+) -> None:
+    """Print what a weights file is: format, network, numbers, hash. No code in it is run.
+
+    Knows safetensors, torch files and the pickles of NVlabs' EDM, whose embedded
+    source is neither run nor needed.
+
+    \b
+    Examples:
+      raycp weights inspect cd_imagenet64_lpips.pt
+      raycp weights inspect --tensors edm-cifar10-32x32-uncond-vp.pkl
+    """
+    from raycp.models.file_facts import file_facts
+
+    facts = file_facts(file)
+    for line in lines_of(facts):
+        typer.echo(line)
+    if tensors:
+        for name, tensor in facts.state.items():
+            typer.echo(f"{name}  {str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}")
+
+
+@weights.command()
+def convert(
+    file: _File,
+    out: Annotated[
+        str, typer.Option("--out", "-o", metavar="DIR", help="Folder to write.", show_default=False)
+    ],
+    parametrisation: Annotated[
+        Parametrisation,
+        typer.Option("--as", help="How the network's output becomes an image.", show_default=False),
+    ],
+    image_size: Annotated[
+        int, typer.Option(min=1, metavar="PIXELS", help="Height and width of its images.", show_default=False)
+    ],
+    head_width: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="CHANNELS",
+            help="Of an attention head; else as published: 64 (consistency_models), a quarter (improved-diffusion).",
+            show_default=False,
+        ),
+    ] = None,
+    num_steps: Annotated[
+        int | None,
+        typer.Option(
+            min=2,
+            metavar="N",
+            help="Grid times of a consistency model [40]; steps of a ddpm model [4000].",
+            show_default=False,
+        ),
+    ] = None,
+    betas: Annotated[Betas, typer.Option(help="Noise schedule of a ddpm model.")] = Betas.cosine,
+) -> None:
+    """Convert a U-Net of OpenAI into a model folder that raycp and diffusers read.
+
+    The files of consistency_models and of improved-diffusion. What the tensors
+    do not say must be given: whether the network is a consistency model, an EDM
+    denoiser or a DDPM, and the size of its images.
+
+    \b
+    Examples:
+      raycp weights convert cd_imagenet64_lpips.pt --as consistency --image-size 64 --out models/cd-imagenet64
+      raycp weights convert cifar10_uncond_50M_500K.pt --as ddpm --image-size 32 --out models/improved-cifar10
+    """
+    from raycp.models.conversion import Conversion, convert_denoiser
+
+    conversion = Conversion(parametrisation.value, image_size, head_width, num_steps, betas.value)
+    facts, bundle = convert_denoiser(file, out, conversion)
+    for line in lines_of(facts):
+        typer.echo(line)
+    if bundle is None:
+        typer.echo(f"written    {out}; class-conditional: purifier.model.class_label must choose the class")
+    else:
+        typer.echo(f"written    {out}; as a model {bundle.sha256}")
+
+
+def lines_of(facts: FileFacts) -> list[str]:
+    """The facts, one in a line."""
+    dtypes = ", ".join(f"{count} {dtype}" for dtype, count in facts.dtypes.items())
+    rows = {
+        "format": facts.format,
+        "network": facts.network,
+        "numbers": f"{facts.numbers:,} in {len(facts.state):,} tensors ({dtypes})",
+        "bytes": f"{facts.bytes:,}",
+        "sha256": facts.sha256,
+        "state_key": facts.state_key or "",
+        "beside it": ", ".join(facts.others),
+        "prefix": facts.prefix,
+        "arguments": ", ".join(f"{name}={value!r}" for name, value in facts.arguments.items()),
+    }
+    return [f"{name:10} {value}" for name, value in rows.items() if value]
