@@ -53,6 +53,27 @@ def test_the_same_function(name: str) -> None:
     assert not torch.allclose(swapped, ours, atol=1e-3)  # it hears the time
 
 
+@pytest.mark.parametrize(
+    ("shape", "parameters"),
+    [  # the published sizes, and the numbers of parameters of the original code
+        ({"channels": [128, 256, 256, 256], "attends": [False, True, True, False], "heads": 4, "improved": True,
+          "outside": 6}, 52_546_438),
+        ({"channels": [192, 384, 576, 768], "attends": [False, True, True, True], "heads": 6, "improved": False,
+          "classes": 1000}, 295_899_267),
+    ],
+)  # fmt: skip
+def test_the_published_sizes(shape: dict[str, Any], parameters: int) -> None:
+    from diffusers import UNet2DModel
+
+    with torch.device("meta"):
+        network = OpenaiUnet(resnets=3, **shape)
+        assert sum(parameter.numel() for parameter in network.parameters()) == parameters
+        arguments, tensors = diffusers_unet(network.state_dict(), 64, None, "net.pt")
+        converted: Any = UNet2DModel(**arguments)
+    converted.load_state_dict(tensors, strict=True, assign=True)
+    assert sum(parameter.numel() for parameter in converted.parameters()) == parameters
+
+
 def save(path: Path, state: dict[str, Tensor]) -> Path:
     torch.save(state, path)
     return path
