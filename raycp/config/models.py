@@ -163,6 +163,18 @@ class PythonClassifier(_Classifier):
     """Prefix to take off every key, for example `module.`."""
 
 
+class CifarResNetClassifier(_Classifier):
+    """ResNet-20 to 110 for CIFAR (He et al. 2016), of akamaster/pytorch_resnet_cifar10; the file tells which."""
+
+    kind: Literal["cifar_resnet"]
+    weights: Location
+    """A `.th` file, or the same tensors as safetensors."""
+    mean: tuple[Float, ...] | None = (0.485, 0.456, 0.406)
+    """As the published networks were trained."""
+    std: tuple[Float, ...] | None = (0.229, 0.224, 0.225)
+
+
 ClassifierConfig = Annotated[
-    TimmClassifier | DirectoryClassifier | PythonClassifier, Field(discriminator="kind")
+    TimmClassifier | DirectoryClassifier | CifarResNetClassifier | PythonClassifier,
+    Field(discriminator="kind"),
 ]

@@ -9,15 +9,16 @@ import torch
 from torch import nn
 
 from raycp.config.models import (
+    CifarResNetClassifier,
     ClassifierConfig,
     DirectoryClassifier,
-    PythonClassifier,
     Resize,
     TimmClassifier,
 )
 from raycp.errors import ModelError
 from raycp.models.base_classifier import Classifier
 from raycp.models.bundle import Bundle, fitted_state, load_state, make_bundle
+from raycp.models.cifar_resnet import CifarResNet, read_cifar_resnet
 from raycp.models.classifier_directory import (
     WEIGHTS_FILE,
     ClassifierDescription,
@@ -41,6 +42,8 @@ def read_classifier(config: ClassifierConfig) -> Bundle:
     """
     if isinstance(config, DirectoryClassifier):
         return _read_directory(config)
+    if isinstance(config, CifarResNetClassifier):
+        return _read_cifar_resnet(config)
     in_channels: int | None
     if isinstance(config, TimmClassifier):
         arguments, in_channels = timm_arguments(config), config.in_channels
@@ -81,6 +84,8 @@ def _network(recipe: Mapping[str, Any]) -> nn.Module:
         return make_timm_network(recipe["arguments"])
     if recipe["kind"] == "python":
         return make_python_network(recipe["arguments"])
+    if recipe["kind"] == "cifar_resnet":
+        return CifarResNet(**recipe["arguments"])
     with torch.device("meta"):
         return make_residual_network(ClassifierDescription.model_validate(recipe["arguments"]))
 
@@ -106,8 +111,16 @@ def _read_directory(config: DirectoryClassifier) -> Bundle:
     return make_bundle(_recipe(config, arguments, *shape, description.mean, description.std), state, network)
 
 
+def _read_cifar_resnet(config: CifarResNetClassifier) -> Bundle:
+    arguments, tensors = read_cifar_resnet(config.weights)
+    network = CifarResNet(**arguments)
+    state = fitted_state(network, tensors, config.weights)
+    recipe = _recipe(config, arguments, arguments["num_classes"], 3, config.mean, config.std)
+    return make_bundle(recipe, state, network)
+
+
 def _recipe(
-    config: TimmClassifier | DirectoryClassifier | PythonClassifier,
+    config: ClassifierConfig,
     arguments: dict[str, Any],
     num_classes: int,
     in_channels: int | None,

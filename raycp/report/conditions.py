@@ -33,7 +33,12 @@ _PURIFIERS = {
     "consistency": "one-step consistency purification",
 }
 _DATA_KEYS = ("name", "split", "path")
-_CLASSIFIER_KEYS = {"timm": ("kind", "name"), "directory": ("path",), "python": ("factory",)}
+_CLASSIFIER_KEYS = {
+    "timm": ("kind", "name"),
+    "directory": ("path",),
+    "cifar_resnet": ("kind", "weights"),
+    "python": ("factory",),
+}
 
 
 @dataclass(frozen=True)
