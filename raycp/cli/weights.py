@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -15,21 +14,6 @@ weights = typer.Typer(
 )
 
 _File = Annotated[str, typer.Argument(metavar="FILE", help="A weights file.", show_default=False)]
-
-
-class Parametrisation(StrEnum):
-    """How a network's output becomes an image."""
-
-    consistency = "consistency"
-    edm = "edm"
-    ddpm = "ddpm"
-
-
-class Betas(StrEnum):
-    """Noise schedules of ddpm models."""
-
-    cosine = "cosine"
-    linear = "linear"
 
 
 @weights.command()
@@ -64,12 +48,13 @@ def convert(
         str, typer.Option("--out", "-o", metavar="DIR", help="Folder to write.", show_default=False)
     ],
     parametrisation: Annotated[
-        Parametrisation,
+        Literal["consistency", "edm", "ddpm"] | None,
         typer.Option("--as", help="How the network's output becomes an image.", show_default=False),
-    ],
+    ] = None,
     image_size: Annotated[
-        int, typer.Option(min=1, metavar="PIXELS", help="Height and width of its images.", show_default=False)
-    ],
+        int | None,
+        typer.Option(min=1, metavar="PIXELS", help="Height and width of its images.", show_default=False),
+    ] = None,
     head_width: Annotated[
         int | None,
         typer.Option(
@@ -88,22 +73,26 @@ def convert(
             show_default=False,
         ),
     ] = None,
-    betas: Annotated[Betas, typer.Option(help="Noise schedule of a ddpm model.")] = Betas.cosine,
+    betas: Annotated[
+        Literal["cosine", "linear"], typer.Option(help="Noise schedule of a ddpm model.")
+    ] = "cosine",
 ) -> None:
-    """Convert a U-Net of OpenAI into a model folder that raycp and diffusers read.
+    """Convert a published denoiser into a model folder that raycp reads.
 
-    The files of consistency_models and of improved-diffusion. What the tensors
-    do not say must be given: whether the network is a consistency model, an EDM
-    denoiser or a DDPM, and the size of its images.
+    The pickles of NVlabs' EDM say all that is needed. The U-Nets of OpenAI, of
+    consistency_models and improved-diffusion, do not say whether they are
+    consistency models, EDM denoisers or DDPMs, nor the size of their images:
+    give --as and --image-size.
 
     \b
     Examples:
-      raycp weights convert cd_imagenet64_lpips.pt --as consistency --image-size 64 --out models/cd-imagenet64
-      raycp weights convert cifar10_uncond_50M_500K.pt --as ddpm --image-size 32 --out models/improved-cifar10
+      raycp weights convert edm-cifar10-32x32-uncond-vp.pkl --out models/edm-cifar10
+      raycp weights convert cd_imagenet64_lpips.pt --as consistency --image-size 64 --out models/cd
+      raycp weights convert cifar10_uncond_50M_500K.pt --as ddpm --image-size 32 --out models/improved
     """
     from raycp.models.conversion import Conversion, convert_denoiser
 
-    conversion = Conversion(parametrisation.value, image_size, head_width, num_steps, betas.value)
+    conversion = Conversion(parametrisation, image_size, head_width, num_steps, betas)
     facts, bundle = convert_denoiser(file, out, conversion)
     for line in lines_of(facts):
         typer.echo(line)

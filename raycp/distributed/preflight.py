@@ -53,6 +53,11 @@ def read_parents(config: TrainConfig) -> dict[str, Bundle]:
                 f"{key}: {len(bad)} of {len(bundle.state)} tensors in {model.path} hold NaN or infinite weights, first "
                 f"{bad[0]}; take another model."
             )
+        if "class" in bundle.recipe:
+            raise ModelError(
+                f"{key}: {model.path} is a {bundle.recipe['class']}; raycp trains networks that are a UNet2DModel of "
+                "diffusers."
+            )
         if "conditioning_scale" in bundle.recipe.get("schedule", {}):
             raise ModelError(
                 f"{key}: {model.path} was converted from a network whose noise conditioning is scaled "

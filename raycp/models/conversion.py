@@ -7,20 +7,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from torch import Tensor
+
 from raycp.config.models import DenoiserModel
 from raycp.errors import ModelError
 from raycp.models.bundle import Bundle, fitted_state
 from raycp.models.denoiser import Parametrisation
 from raycp.models.denoiser_directory import save_denoiser
 from raycp.models.diffusers_denoiser import read_denoiser
-from raycp.models.file_facts import FileFacts, file_facts
+from raycp.models.edm_unet import edm_unet
+from raycp.models.file_facts import EDM_PICKLE, FileFacts, file_facts
 from raycp.models.openai_unet import diffusers_unet, is_openai_unet
+from raycp.models.score_unet import ScoreUNet
 
 CARD = "card.json"
 DDPM_STEPS = 4000
 """Of the published models of improved-diffusion."""
 CONSISTENCY_STEPS = 40
 """Times of the grid of the distilled models for ImageNet-64."""
+_NOISE: dict[str, Any] = {"sigma_min": 0.002, "sigma_max": 80.0, "sigma_data": 0.5, "rho": 7.0}
 BetaSchedule = Literal["cosine", "linear"]
 _BETAS: dict[BetaSchedule, dict[str, Any]] = {
     "cosine": {"beta_schedule": "squaredcos_cap_v2"},
@@ -30,7 +35,7 @@ _BETAS: dict[BetaSchedule, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Conversion:
-    """What the tensors of a published file do not say.
+    """What a published file does not say. A file of EDM says all of it, a U-Net of OpenAI not even the first two.
 
     Attributes:
         parametrisation: how the network's output becomes an image.
@@ -41,8 +46,8 @@ class Conversion:
         betas: schedule of a ddpm model.
     """
 
-    parametrisation: Parametrisation
-    image_size: int
+    parametrisation: Parametrisation | None = None
+    image_size: int | None = None
     head_width: int | None = None
     num_steps: int | None = None
     betas: BetaSchedule = "cosine"
@@ -54,7 +59,7 @@ def convert_denoiser(
     """Write the network of a published file as a pipeline directory, with a card that names the file.
 
     Args:
-        file: a U-Net of OpenAI, as published.
+        file: a U-Net of OpenAI, or a network of NVlabs' EDM, as published.
         directory: must not exist, or be empty.
         conversion: what the file does not say.
 
@@ -63,54 +68,87 @@ def convert_denoiser(
         read with a class.
 
     Raises:
-        ModelError: the file is missing, damaged or of another network, or there is something in the directory.
+        ModelError: the file is missing, damaged or of another network, there is something in the directory, or
+            something is not said.
         UnsafeFileError: the file would run code if it were unpickled.
     """
     file, directory = Path(file).expanduser(), Path(directory).expanduser()
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise ModelError(f"{directory} is there already and not empty; take another --out.")
     facts = file_facts(file)
-    state = {name.removeprefix(facts.prefix): tensor for name, tensor in facts.state.items()}
-    if not is_openai_unet(state):
-        raise ModelError(
-            f"{file} is a {facts.format} of {facts.network}; what can be converted is a U-Net of OpenAI."
-        )
-    arguments, tensors = diffusers_unet(state, conversion.image_size, conversion.head_width, str(file))
-    from diffusers import UNet2DModel
-
-    network_class: Any = UNet2DModel
-    network = network_class(**arguments)
-    network.load_state_dict(fitted_state(network, tensors, str(file)), strict=True)
-    save_denoiser(directory, network, conversion.parametrisation, **_scheduler(conversion))
-    _add_conditioning_scale(directory, conversion)
-    card = {
-        "converted_from": {
-            "file": file.name,
-            "sha256": facts.sha256,
-            "format": facts.format,
-            "network": facts.network,
-        },
-        "parametrisation": conversion.parametrisation,
-    }
+    if facts.format == EDM_PICKLE:
+        made = _edm(facts, conversion, str(file))
+    else:
+        made = _openai(facts, conversion, str(file))
+    network = _network(made)
+    network.load_state_dict(fitted_state(network, made.tensors, str(file)), strict=True)
+    save_denoiser(directory, network, made.parametrisation, **made.scheduler)
+    if made.conditioning_scale is not None:
+        _add_conditioning_scale(directory, made.conditioning_scale)
+    origin = {"file": file.name, "sha256": facts.sha256, "format": facts.format, "network": facts.network}
+    card = {"converted_from": origin, "parametrisation": made.parametrisation}
     (directory / CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
-    labelled = arguments["num_class_embeds"] is not None
+    labelled = made.arguments["num_class_embeds"] is not None
     return facts, None if labelled else read_denoiser(DenoiserModel(path=str(directory)))
 
 
-def _scheduler(conversion: Conversion) -> dict[str, Any]:
-    if conversion.parametrisation == "ddpm":
-        return {"num_train_timesteps": conversion.num_steps or DDPM_STEPS} | _BETAS[conversion.betas]
-    numbers = {"sigma_min": 0.002, "sigma_max": 80.0, "sigma_data": 0.5, "rho": 7.0}
-    if conversion.parametrisation == "edm":
-        return numbers
-    return numbers | {"num_train_timesteps": conversion.num_steps or CONSISTENCY_STEPS}
+@dataclass(frozen=True)
+class _Made:
+    kind: str
+    arguments: dict[str, Any]
+    tensors: dict[str, Tensor]
+    parametrisation: Parametrisation
+    scheduler: dict[str, Any]
+    conditioning_scale: float | None
 
 
-def _add_conditioning_scale(directory: Path, conversion: Conversion) -> None:
-    """Both families count in thousands: t 1000 / T (`rescale_timesteps`), and 1000 ln(s) / 4 of an EDM model, too."""
-    scales = {"ddpm": 1000 / (conversion.num_steps or DDPM_STEPS), "edm": 1000.0, "consistency": None}
-    scale = scales[conversion.parametrisation]
-    if scale is not None:
-        path = directory / "scheduler" / "scheduler_config.json"
-        content = json.loads(path.read_text(encoding="utf-8")) | {"conditioning_scale": scale}
-        path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+def _network(made: _Made) -> Any:
+    from diffusers import UNet2DModel
+
+    network_class: Any = ScoreUNet if made.kind == ScoreUNet.__name__ else UNet2DModel
+    return network_class(**made.arguments)
+
+
+def _edm(facts: FileFacts, conversion: Conversion, source: str) -> _Made:
+    kind, arguments, tensors = edm_unet(facts.arguments, facts.state, source)
+    given = {"parametrisation": conversion.parametrisation, "image_size": conversion.image_size}
+    said = {"parametrisation": "edm", "image_size": arguments["sample_size"]}
+    for name, value in given.items():
+        if value not in (None, said[name]):
+            raise ModelError(f"{source} is a network of EDM with {name} {said[name]}, not {value}.")
+    scheduler = _NOISE | {"sigma_data": float(facts.arguments.get("sigma_data", 0.5))}
+    return _Made(kind, arguments, tensors, "edm", scheduler, None)
+
+
+def _openai(facts: FileFacts, conversion: Conversion, source: str) -> _Made:
+    state = {name.removeprefix(facts.prefix): tensor for name, tensor in facts.state.items()}
+    if not is_openai_unet(state):
+        raise ModelError(
+            f"{source} is a {facts.format} of this network: {facts.network}; converted are U-Nets of OpenAI and the "
+            "pickles of EDM."
+        )
+    parametrisation = conversion.parametrisation
+    if parametrisation is None or conversion.image_size is None:
+        raise ModelError(
+            f"{source} is a {facts.network}: its tensors do not say whether it is a consistency, edm or ddpm model, "
+            "nor the size of its images; give both (--as, --image-size)."
+        )
+    arguments, tensors = diffusers_unet(state, conversion.image_size, conversion.head_width, source)
+    # Both families count in thousands: t 1000 / T (`rescale_timesteps`), and 1000 ln(s) / 4 of an EDM model, too.
+    steps = conversion.num_steps
+    scheduler, scale = _NOISE, None
+    if parametrisation == "ddpm":
+        steps = steps or DDPM_STEPS
+        scheduler, scale = {"num_train_timesteps": steps} | _BETAS[conversion.betas], 1000 / steps
+    elif parametrisation == "edm":
+        scale = 1000.0
+    else:
+        scheduler = _NOISE | {"num_train_timesteps": steps or CONSISTENCY_STEPS}
+    return _Made("UNet2DModel", arguments, tensors, parametrisation, scheduler, scale)
+
+
+def _add_conditioning_scale(directory: Path, scale: float) -> None:
+    """An entry of ours: what the network's noise conditioning is multiplied by."""
+    path = directory / "scheduler" / "scheduler_config.json"
+    content = json.loads(path.read_text(encoding="utf-8")) | {"conditioning_scale": scale}
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
+from safetensors.torch import save_file
+
 from raycp.models.denoiser import Parametrisation
+from raycp.models.score_unet import ScoreUNet
 
 _SCHEDULER_OF = {
     "consistency": "CMStochasticIterativeScheduler",
@@ -21,7 +25,7 @@ def save_denoiser(
 
     Args:
         directory: created if need be.
-        unet: a diffusers `UNet2DModel`.
+        unet: a diffusers `UNet2DModel`, or a `ScoreUNet`, which diffusers does not read.
         parametrisation: decides the class of the scheduler.
         scheduler: arguments of that class: sigma_min, sigma_max, sigma_data, rho and num_train_timesteps of a
             consistency or edm model; num_train_timesteps, beta_schedule, ... of a ddpm one.
@@ -30,5 +34,16 @@ def save_denoiser(
 
     directory = Path(directory)
     made = getattr(diffusers, _SCHEDULER_OF[parametrisation])(**scheduler)
-    unet.save_pretrained(directory / "unet", safe_serialization=True)
+    if isinstance(unet, ScoreUNet):
+        _save_score_unet(directory / "unet", unet)
+    else:
+        unet.save_pretrained(directory / "unet", safe_serialization=True)
     made.save_pretrained(directory / "scheduler")
+
+
+def _save_score_unet(folder: Path, network: ScoreUNet) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    content = {"_class_name": ScoreUNet.__name__, **network.config}
+    (folder / "config.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    tensors = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
+    save_file(tensors, folder / "diffusion_pytorch_model.safetensors")

@@ -16,6 +16,7 @@ from raycp.models.denoiser import Denoiser
 from raycp.models.json_file import read_json_object
 from raycp.models.place import local_folder
 from raycp.models.scheduler import NoiseSchedule, alphas_cumprod, read_schedule
+from raycp.models.score_unet import ScoreUNet
 from raycp.models.weights import read_tensors
 
 _WEIGHT_FILES = (
@@ -23,6 +24,8 @@ _WEIGHT_FILES = (
     "diffusion_pytorch_model.safetensors.index.json",
     "diffusion_pytorch_model.bin",
 )
+
+_DIFFUSERS, _OURS = "UNet2DModel", ScoreUNet.__name__
 
 # Names of the attention layers in directories of early diffusers (google/ddpm-cifar10-32), and their names since.
 _RENAMED = {".query.": ".to_q.", ".key.": ".to_k.", ".value.": ".to_v.", ".proj_attn.": ".to_out.0."}
@@ -40,30 +43,38 @@ def read_denoiser(config: DenoiserModel) -> Bundle:
     if not (unet / "config.json").is_file():
         raise ModelError(f"purifier.model.path: {folder} has neither config.json nor unet/config.json.")
     content = read_json_object(unet / "config.json")
-    if content.get("_class_name", "UNet2DModel") != "UNet2DModel":
-        raise ModelError(
-            f"{unet / 'config.json'} describes a {content['_class_name']}; allowed is UNet2DModel."
-        )
+    kind = content.get("_class_name", _DIFFUSERS)
+    if kind not in (_DIFFUSERS, _OURS):
+        raise ModelError(f"{unet / 'config.json'} describes a {kind}; allowed are {_DIFFUSERS} and {_OURS}.")
     arguments = {name: value for name, value in content.items() if not name.startswith("_")}
     schedule = read_schedule(folder, config)
-    network = _empty_network(arguments, str(unet / "config.json"))
+    network = _empty_network(kind, arguments, str(unet / "config.json"))
     # With the defaults of its class filled in, so that the recipe says everything.
     arguments = {name: value for name, value in network.config.items() if not name.startswith("_")}
     require_all_in_state(network, str(unet / "config.json"))
-    _check_network(arguments, schedule, config.class_label, unet)
+    if kind == _DIFFUSERS:
+        _check_network(arguments, schedule, unet)
+    elif schedule.parametrisation == "ddpm":
+        raise ModelError(
+            f"{unet} holds a {kind}, which takes the noise conditioning of edm and consistency models."
+        )
+    _check_class_label(arguments["num_class_embeds"], config.class_label, unet)
     weights = next((unet / name for name in _WEIGHT_FILES if (unet / name).is_file()), None)
     if weights is None:
         raise ModelError(f"{unet} has no weights; looked for {', '.join(_WEIGHT_FILES)}.")
     tensors = _with_current_names(read_tensors(weights, key="purifier.model.path"), network)
     state = fitted_state(network, tensors, str(weights))
     recipe = {"network": arguments, "schedule": schedule.as_recipe(), "class_label": config.class_label}
+    if kind != _DIFFUSERS:
+        recipe["class"] = kind
     return make_bundle(recipe, state, network)
 
 
 def build_denoiser(bundle: Bundle) -> Denoiser:
     """Build the denoiser from a bundle, without files: float32, eval mode, no gradients, on the CPU."""
     arguments, schedule = bundle.recipe["network"], NoiseSchedule(**bundle.recipe["schedule"])
-    network = load_state(_empty_network(arguments, "the bundle"), bundle.state, assign=True)
+    kind = bundle.recipe.get("class", _DIFFUSERS)
+    network = load_state(_empty_network(kind, arguments, "the bundle"), bundle.state, assign=True)
     abar, sigma_min, sigma_max = None, schedule.sigma_min, schedule.sigma_max
     if schedule.parametrisation == "ddpm":
         abar = alphas_cumprod(schedule.betas)
@@ -85,21 +96,20 @@ def build_denoiser(bundle: Bundle) -> Denoiser:
     )
 
 
-def _empty_network(arguments: dict[str, Any], source: str) -> Any:
+def _empty_network(kind: str, arguments: dict[str, Any], source: str) -> Any:
     """The network on the meta device: shapes without memory and without random initialisation."""
     from diffusers import UNet2DModel
 
     network_class: Any = UNet2DModel
     try:
         with torch.device("meta"):
-            return network_class.from_config(arguments)
+            return ScoreUNet(**arguments) if kind == _OURS else network_class.from_config(arguments)
     except (ValueError, TypeError, AttributeError, RuntimeError, LookupError, ArithmeticError) as err:
-        raise ModelError(f"{source} is not a UNet2DModel that diffusers can build: {err}") from err
+        whose = "can be built" if kind == _OURS else "diffusers can build"
+        raise ModelError(f"{source} is not a {kind} that {whose}: {err}") from err
 
 
-def _check_network(
-    arguments: dict[str, Any], schedule: NoiseSchedule, class_label: int | None, unet: Path
-) -> None:
+def _check_network(arguments: dict[str, Any], schedule: NoiseSchedule, unet: Path) -> None:
     """Refuse what the arithmetic of `Denoiser` would silently get wrong."""
     kind = schedule.parametrisation
     channels, outputs = arguments["in_channels"], arguments["out_channels"]
@@ -114,7 +124,9 @@ def _check_network(
         )
     if arguments["class_embed_type"] is not None:
         raise ModelError(f"{unet}: class_embed_type must be null, got {arguments['class_embed_type']!r}.")
-    classes = arguments["num_class_embeds"]
+
+
+def _check_class_label(classes: int | None, class_label: int | None, unet: Path) -> None:
     if classes is None and class_label is not None:
         raise ModelError(
             f"purifier.model.class_label is {class_label}, but the network in {unet} is unconditional."

@@ -16,6 +16,7 @@ from raycp.models.edm_pickle import read_edm_pickle
 from raycp.models.openai_unet import is_openai_unet
 from raycp.models.weights import read_contents
 
+EDM_PICKLE = "pickle of NVlabs' EDM"
 _PERSISTENCE = b"torch_utils.persistence"
 _BLOCK = 2**20
 # The network by names that its tensors have and no other known network's do.
@@ -87,9 +88,10 @@ def file_facts(path: str | Path) -> FileFacts:
         persistent = _PERSISTENCE in file.read(2**16)
     if persistent:
         edm = read_edm_pickle(path)
-        return FileFacts(
-            "pickle of NVlabs' EDM", edm.class_name, sha256, size, edm.state, arguments=edm.arguments
+        network = (
+            f"{edm.class_name} of EDM around a {edm.arguments.get('model_type', 'network of unknown kind')}"
         )
+        return FileFacts(EDM_PICKLE, network, sha256, size, edm.state, arguments=edm.arguments)
     state_key, state, others = _state_in(read_contents(path), path)
     prefix = "module." if all(name.startswith("module.") for name in state) else ""
     network = _network({name.removeprefix(prefix): tensor for name, tensor in state.items()})

@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from raycp.cli.main import main
 from raycp.models import ResidualClassifier, save_classifier, save_denoiser
+from raycp.models.score_unet import ScoreUNet
 
 Run = Callable[..., tuple[int, str]]
 COMMON = {"steps": 2, "batch_size": 4}
@@ -73,6 +74,12 @@ def denoiser(folder: Path, kind: Any = "edm", channels: int = 1, size: int = 8) 
     return folder
 
 
+def score_unet(folder: Path) -> Path:
+    network = ScoreUNet(8, 1, 4, [1, 2], 1, [4], False, False, 1, [1, 1])
+    save_denoiser(folder, network, "edm")
+    return folder
+
+
 def scaled(folder: Path) -> Path:
     """As converted from an EDM model of consistency_models."""
     path = denoiser(folder) / "scheduler" / "scheduler_config.json"
@@ -117,6 +124,7 @@ def refused(result: tuple[int, str], tmp_path: Path, *words: str, status: int = 
             {"stage": "classifier", "noise_sigma": 0.2, "purifier": "parent"}, classifier,
             ("purifier of classifier", "it must be an EDM denoiser or a consistency model"),
         ),
+        (DISTIL, score_unet, ("models.parent.path: ", "is a ScoreUNet; raycp trains networks that are a UNet2DModel")),
         (DISTIL, scaled, ("models.parent.path: ", "whose noise conditioning is scaled")),
         (DISTIL, lambda f: f, ("models.parent.path: there is no directory",)),
     ],

@@ -189,7 +189,7 @@ def test_schedulers_that_are_refused(tmp_path: Path, changes: dict[str, Any], me
     [
         (
             {"_class_name": "UNet2DConditionModel"},
-            r"describes a UNet2DConditionModel; allowed is UNet2DModel",
+            r"describes a UNet2DConditionModel; allowed are UNet2DModel and ScoreUNet",
         ),
         (
             {"time_embedding_type": "fourier"},

@@ -4,58 +4,19 @@ from __future__ import annotations
 
 import io
 import os
-import pickle
-import sys
-import types
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from edm_files import Persistent, pickled
 from torch import nn
 
 from raycp.errors import ModelError, UnsafeFileError
 from raycp.models.edm_pickle import read_edm_pickle
-
-SOURCE = "raise SystemExit('the source in the file was executed')"
-
-
-@pytest.fixture
-def persistence(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[nn.Module], Any]]:
-    """The module that published files name, for writing them; returns what makes a network persistent."""
-
-    def rebuild(meta: dict[str, Any]) -> Any:
-        raise AssertionError("the file's own rebuilding was called")
-
-    module = types.ModuleType("torch_utils.persistence")
-    rebuild.__module__, rebuild.__qualname__ = module.__name__, "_reconstruct_persistent_obj"
-    rebuild.__name__ = "_reconstruct_persistent_obj"
-    module._reconstruct_persistent_obj = rebuild  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "torch_utils", types.ModuleType("torch_utils"))
-    monkeypatch.setitem(sys.modules, module.__name__, module)
-
-    class Persistent:
-        def __init__(self, network: nn.Module, arguments: dict[str, Any]) -> None:
-            self.network, self.arguments = network, arguments
-
-        def __reduce__(self) -> Any:
-            state = dict(vars(self.network)) | {"_init_args": (), "_init_kwargs": self.arguments}
-            children = self.network._modules.items()
-            state["_modules"] = OrderedDict((name, persistent(child)) for name, child in children)
-            meta = {"type": "class", "version": 6, "module_src": SOURCE, "state": state}
-            return rebuild, (meta | {"class_name": type(self.network).__name__},)
-
-    def persistent(network: Any, **arguments: Any) -> Any:
-        if isinstance(network, nn.ModuleDict):
-            copy = nn.ModuleDict()
-            copy._modules = {name: persistent(child) for name, child in network._modules.items()}  # type: ignore[assignment]
-            return copy
-        return network if network is None else Persistent(network, arguments)
-
-    yield persistent
 
 
 class Unet(nn.Module):
@@ -70,14 +31,14 @@ class Unet(nn.Module):
 
 
 def written(path: Path, content: Any, protocol: int = 4) -> Path:
-    path.write_bytes(pickle.dumps(content, protocol=protocol))
+    path.write_bytes(pickled(content, protocol))
     return path
 
 
 @pytest.mark.parametrize("protocol", [4, 5])
-def test_tensors_and_arguments(tmp_path: Path, persistence: Callable, protocol: int) -> None:
+def test_tensors_and_arguments(tmp_path: Path, protocol: int) -> None:
     network = Unet()
-    shared = persistence(network, img_resolution=32, sigma_data=np.float64(0.5), channel_mult=[2, 2])
+    shared = Persistent(network, img_resolution=32, sigma_data=np.float64(0.5), channel_mult=[2, 2])
     found = read_edm_pickle(written(tmp_path / "net.pkl", {"ema": shared, "loss_fn": None}, protocol))
     assert found.class_name == "Unet"
     assert found.arguments == {"img_resolution": 32, "sigma_data": 0.5, "channel_mult": [2, 2]}
@@ -104,7 +65,7 @@ def storage_bytes(content: Any) -> bytes:
     return sink.getvalue()
 
 
-def test_hidden_calls_are_refused(tmp_path: Path, persistence: Callable) -> None:
+def test_hidden_calls_are_refused(tmp_path: Path) -> None:
     """A call at the top, within a network, behind an allowed one, or in the bytes of a tensor."""
     marker = tmp_path / "ran"
     attack = Call(os.system, f"touch {marker}")
@@ -114,7 +75,7 @@ def test_hidden_calls_are_refused(tmp_path: Path, persistence: Callable) -> None
     files = {
         "posix.system": [
             {"ema": attack},
-            {"ema": persistence(Unet(), x=attack)},
+            {"ema": Persistent(Unet(), x=attack)},
             [attack],
             attack,
             {"ema": fields},
@@ -143,7 +104,7 @@ def test_hidden_calls_are_refused(tmp_path: Path, persistence: Callable) -> None
     assert not marker.exists()
 
 
-def test_a_file_cannot_change_what_the_next_one_is_read_with(tmp_path: Path, persistence: Callable) -> None:
+def test_a_file_cannot_change_what_the_next_one_is_read_with(tmp_path: Path) -> None:
     """A pickle may set attributes of any object that it was handed, such as the stand-ins."""
     name = b"ctorch.nn.modules.container\nModuleDict\n"
     poisoned = b"\x80\x02}(X\x03\x00\x00\x00ema" + name + b"N}X\x05\x00\x00\x00state}s\x86bu."
@@ -151,12 +112,12 @@ def test_a_file_cannot_change_what_the_next_one_is_read_with(tmp_path: Path, per
     with pytest.raises(ModelError):
         read_edm_pickle(tmp_path / "poison.pkl")
     network = Unet()
-    found = read_edm_pickle(written(tmp_path / "net.pkl", {"ema": persistence(network)}))
+    found = read_edm_pickle(written(tmp_path / "net.pkl", {"ema": Persistent(network)}))
     assert list(found.state) == list(network.state_dict())
 
 
-def test_what_is_no_edm_pickle_is_named(tmp_path: Path, persistence: Callable) -> None:
-    whole = pickle.dumps({"ema": persistence(Unet())}, protocol=4)
+def test_what_is_no_edm_pickle_is_named(tmp_path: Path) -> None:
+    whole = pickled({"ema": Persistent(Unet())})
     (tmp_path / "cut.pkl").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ModelError, match=r"cut\.pkl is damaged or not an EDM pickle"):
         read_edm_pickle(tmp_path / "cut.pkl")
@@ -169,9 +130,9 @@ def test_what_is_no_edm_pickle_is_named(tmp_path: Path, persistence: Callable) -
     beyond = Call(torch._utils._rebuild_tensor_v2, torch.ones(2), 0, (1000,), (1,), False, OrderedDict())
     network = Unet()
     network.register_buffer("filter", None)
-    state = persistence(network, x=beyond)
+    state = Persistent(network, x=beyond)
     with pytest.raises(ModelError, match="damaged"):
         read_edm_pickle(written(tmp_path / "beyond.pkl", {"ema": state}))
     objects = Call(np.dtype, "O")
     with pytest.raises(ModelError, match="numbers of dtype 'O'"):
-        read_edm_pickle(written(tmp_path / "objects.pkl", {"ema": persistence(Unet(), x=objects)}))
+        read_edm_pickle(written(tmp_path / "objects.pkl", {"ema": Persistent(Unet(), x=objects)}))

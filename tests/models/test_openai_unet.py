@@ -97,8 +97,14 @@ def test_what_cannot_be_converted_is_named(tmp_path: Path) -> None:
         diffusers_unet({**state, "extra.weight": torch.ones(1)}, 16, 32, "net.pt")
     other = save(tmp_path / "other.pt", {"conv1.weight": torch.ones(2), "fc.weight": torch.ones(2)})
     as_edm = Conversion("edm", 16)
-    with pytest.raises(ModelError, match=r"other\.pt is a torch file of unknown; what can be converted is"):
+    with pytest.raises(
+        ModelError, match=r"other\.pt is a torch file of this network: unknown; converted are"
+    ):
         convert_denoiser(other, tmp_path / "out", as_edm)
+    with pytest.raises(
+        ModelError, match=r"its tensors do not say whether .* give both \(--as, --image-size\)"
+    ):
+        convert_denoiser(save(tmp_path / "good.pt", dict(state)), tmp_path / "out", Conversion("edm"))
     good = save(tmp_path / "good.pt", dict(state))
     with pytest.raises(ModelError, match="not empty; take another --out"):
         convert_denoiser(good, tmp_path, as_edm)
