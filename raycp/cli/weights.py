@@ -23,8 +23,8 @@ def inspect(
 ) -> None:
     """Print what a weights file is: format, network, numbers, hash. No code in it is run.
 
-    Knows safetensors, torch files and the pickles of NVlabs' EDM, whose embedded
-    source is neither run nor needed.
+    Knows safetensors, torch files, flax checkpoints, and the pickles of NVlabs'
+    EDM, whose embedded source is neither run nor needed.
 
     \b
     Examples:
@@ -79,14 +79,15 @@ def convert(
 ) -> None:
     """Convert a published denoiser into a model folder that raycp reads.
 
-    The pickles of NVlabs' EDM say all that is needed. The U-Nets of OpenAI, of
-    consistency_models and improved-diffusion, do not say whether they are
-    consistency models, EDM denoisers or DDPMs, nor the size of their images:
-    give --as and --image-size.
+    The pickles of NVlabs' EDM say all that is needed. The files of OpenAI do not
+    say whether they are consistency models, EDM denoisers or DDPMs: give --as;
+    those of consistency_models and improved-diffusion do not say the size of
+    their images, either: give --image-size.
 
     \b
     Examples:
       raycp weights convert edm-cifar10-32x32-uncond-vp.pkl --out models/edm-cifar10
+      raycp weights convert cd-lpips/checkpoints/checkpoint_80 --as consistency --out models/cd-cifar10
       raycp weights convert cd_imagenet64_lpips.pt --as consistency --image-size 64 --out models/cd
       raycp weights convert cifar10_uncond_50M_500K.pt --as ddpm --image-size 32 --out models/improved
     """

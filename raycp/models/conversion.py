@@ -16,7 +16,8 @@ from raycp.models.denoiser import Parametrisation
 from raycp.models.denoiser_directory import save_denoiser
 from raycp.models.diffusers_denoiser import read_denoiser
 from raycp.models.edm_unet import edm_unet
-from raycp.models.file_facts import EDM_PICKLE, FileFacts, file_facts
+from raycp.models.file_facts import EDM_PICKLE, FLAX, FileFacts, file_facts
+from raycp.models.flax_checkpoint import ncsnpp
 from raycp.models.openai_unet import diffusers_unet, is_openai_unet
 from raycp.models.score_unet import ScoreUNet
 
@@ -26,6 +27,8 @@ DDPM_STEPS = 4000
 CONSISTENCY_STEPS = 40
 """Times of the grid of the distilled models for ImageNet-64."""
 _NOISE: dict[str, Any] = {"sigma_min": 0.002, "sigma_max": 80.0, "sigma_data": 0.5, "rho": 7.0}
+CIFAR_SIZE, CIFAR_STEPS = 32, 18
+"""Of the published models for CIFAR-10: height and width, and times of the grid."""
 BetaSchedule = Literal["cosine", "linear"]
 _BETAS: dict[BetaSchedule, dict[str, Any]] = {
     "cosine": {"beta_schedule": "squaredcos_cap_v2"},
@@ -35,14 +38,14 @@ _BETAS: dict[BetaSchedule, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Conversion:
-    """What a published file does not say. A file of EDM says all of it, a U-Net of OpenAI not even the first two.
+    """What a published file does not say. A file of EDM says all of it, one of OpenAI not even the first two.
 
     Attributes:
         parametrisation: how the network's output becomes an image.
         image_size: height and width, pixels.
         head_width: channels of an attention head; None: as published.
         num_steps: times of the grid of a consistency model (40 where it was distilled, 201 in ct_imagenet64.pt), or
-            steps of a ddpm model; None: 40, and 4000.
+            steps of a ddpm model; None: 40 (18 for CIFAR-10), and 4000.
         betas: schedule of a ddpm model.
     """
 
@@ -59,7 +62,7 @@ def convert_denoiser(
     """Write the network of a published file as a pipeline directory, with a card that names the file.
 
     Args:
-        file: a U-Net of OpenAI, or a network of NVlabs' EDM, as published.
+        file: a network of OpenAI (PyTorch or flax) or of NVlabs' EDM, as published.
         directory: must not exist, or be empty.
         conversion: what the file does not say.
 
@@ -78,6 +81,8 @@ def convert_denoiser(
     facts = file_facts(file)
     if facts.format == EDM_PICKLE:
         made = _edm(facts, conversion, str(file))
+    elif facts.format == FLAX:
+        made = _flax(facts, conversion, str(file))
     else:
         made = _openai(facts, conversion, str(file))
     network = _network(made)
@@ -120,12 +125,26 @@ def _edm(facts: FileFacts, conversion: Conversion, source: str) -> _Made:
     return _Made(kind, arguments, tensors, "edm", scheduler, None)
 
 
+def _flax(facts: FileFacts, conversion: Conversion, source: str) -> _Made:
+    arguments, tensors = ncsnpp(facts.state, conversion.image_size or CIFAR_SIZE, source)
+    if conversion.parametrisation == "edm":
+        return _Made(ScoreUNet.__name__, arguments, tensors, "edm", _NOISE, None)
+    if conversion.parametrisation != "consistency":
+        raise ModelError(
+            f"{source} is a {facts.network}: its tensors do not say whether it is a consistency or an edm model; give "
+            "one of them (--as)."
+        )
+    scheduler = _NOISE | {"num_train_timesteps": conversion.num_steps or CIFAR_STEPS}
+    # Conditioned on ln(s)/4, where the models in PyTorch are on 250 ln(s).
+    return _Made(ScoreUNet.__name__, arguments, tensors, "consistency", scheduler, 1e-3)
+
+
 def _openai(facts: FileFacts, conversion: Conversion, source: str) -> _Made:
     state = {name.removeprefix(facts.prefix): tensor for name, tensor in facts.state.items()}
     if not is_openai_unet(state):
         raise ModelError(
-            f"{source} is a {facts.format} of this network: {facts.network}; converted are U-Nets of OpenAI and the "
-            "pickles of EDM."
+            f"{source} is a {facts.format} of this network: {facts.network}; converted are networks of OpenAI and "
+            "the pickles of EDM."
         )
     parametrisation = conversion.parametrisation
     if parametrisation is None or conversion.image_size is None:

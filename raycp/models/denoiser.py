@@ -48,7 +48,7 @@ class Denoiser:
     alphas_cumprod: Tensor | None = None
     """ddpm: abar, float32 [T], on the CPU."""
     conditioning_scale: float = 1.0
-    """What the conditioning of an edm or ddpm network is multiplied by before the network sees it."""
+    """What the conditioning is multiplied by before the network sees it."""
 
     def __call__(self, x_BCHW: Tensor, sigma_model: float) -> Tensor:
         """The clean image at noise level `sigma_model`: `c_skip x + c_out F(c_in x; c_noise)`.
@@ -82,8 +82,9 @@ class Denoiser:
         assert self.parametrisation != "ddpm"
         if self.parametrisation == "edm":
             scalings = edm_scalings(sigma_model, self.sigma_data)
-            return scalings._replace(c_noise=self.conditioning_scale * scalings.c_noise)
-        return consistency_scalings(sigma_model, self.sigma_data, self.sigma_min)
+        else:
+            scalings = consistency_scalings(sigma_model, self.sigma_data, self.sigma_min)
+        return scalings._replace(c_noise=self.conditioning_scale * scalings.c_noise)
 
     def _output(self, x_BCHW: Tensor, conditioning_B: Tensor) -> Tensor:
         labels_B = None

@@ -62,7 +62,7 @@ def edm_unet(
         if kind != "SongUNet":
             raise ModelError(f"{source} is a network of kind {kind}; known are SongUNet and DhariwalUNet.")
         return "ScoreUNet", *_score({**_DEFAULTS, **arguments}, inner, source)
-    except (KeyError, ValueError, TypeError, RuntimeError) as err:
+    except (LookupError, ValueError, TypeError, ArithmeticError, RuntimeError) as err:
         raise ModelError(f"{source} is not laid out as a network of EDM: {err!r}.") from err
 
 

@@ -13,9 +13,11 @@ from torch import Tensor
 
 from raycp.errors import ModelError
 from raycp.models.edm_pickle import read_edm_pickle
+from raycp.models.flax_checkpoint import AVERAGED, is_flax_checkpoint, is_ncsnpp, read_flax_checkpoint
 from raycp.models.openai_unet import is_openai_unet
 from raycp.models.weights import read_contents
 
+FLAX = "flax checkpoint"
 EDM_PICKLE = "pickle of NVlabs' EDM"
 _PERSISTENCE = b"torch_utils.persistence"
 _BLOCK = 2**20
@@ -85,8 +87,12 @@ def file_facts(path: str | Path) -> FileFacts:
         raise ModelError(f"there is no file {path}.")
     sha256, size = sha256_of_file(path), path.stat().st_size
     with path.open("rb") as file:
-        persistent = _PERSISTENCE in file.read(2**16)
-    if persistent:
+        head = file.read(2**16)
+    if is_flax_checkpoint(head):
+        flax = read_flax_checkpoint(path)
+        network = "NCSN++ of consistency_models_cifar10" if is_ncsnpp(flax.state) else "unknown"
+        return FileFacts(FLAX, network, sha256, size, flax.state, state_key=AVERAGED, others=flax.others)
+    if _PERSISTENCE in head:
         edm = read_edm_pickle(path)
         network = (
             f"{edm.class_name} of EDM around a {edm.arguments.get('model_type', 'network of unknown kind')}"

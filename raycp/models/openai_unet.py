@@ -62,7 +62,7 @@ def diffusers_unet(
     """
     try:
         return _Converter(dict(state), source).convert(image_size, head_width)
-    except (KeyError, IndexError, ValueError) as err:
+    except (LookupError, ValueError, ArithmeticError, RuntimeError) as err:
         raise ModelError(f"{source} is not laid out as a U-Net of OpenAI: {err!r}.") from err
 
 

@@ -42,7 +42,7 @@ class NoiseSchedule:
     """ddpm: the arguments of a diffusers DDPMScheduler that determine its betas."""
     conditioning_scale: float = 1.0
     """What the network's noise conditioning is multiplied by: ddpm, the step (1000 / T in improved-diffusion); edm,
-    `ln(s)/4` (1000 in the EDM models of consistency_models)."""
+    `ln(s)/4` (1000 in the EDM models of consistency_models); consistency, `250 ln(s)` (1/1000 in the JAX models)."""
 
     def as_recipe(self) -> dict[str, Any]:
         """Its part of a bundle's recipe, whose hash must stay what it was before there was a `conditioning_scale`."""
@@ -70,7 +70,7 @@ def read_schedule(folder: Path, config: DenoiserModel) -> NoiseSchedule:
         raise ModelError(
             f"{path} has prediction_type {found['prediction_type']!r}; raycp evaluates networks trained with epsilon."
         )
-    scale = _conditioning_scale(path, parametrisation, found)
+    scale = _conditioning_scale(path, found)
     given = {name: getattr(config, name) for name in _NUMBERS if getattr(config, name) is not None}
     if parametrisation == "ddpm":
         if given:
@@ -120,14 +120,10 @@ def _diffusers_config(path: Path) -> dict[str, Any]:
     return {"_class_name": name, **scheduler.config, **ours}
 
 
-def _conditioning_scale(path: Path, parametrisation: Parametrisation, found: dict[str, Any]) -> float:
+def _conditioning_scale(path: Path, found: dict[str, Any]) -> float:
     scale = found.get("conditioning_scale", 1.0)
     if isinstance(scale, bool) or not isinstance(scale, int | float) or not 0 < scale < math.inf:
         raise ModelError(f"{path}: conditioning_scale must be a number above 0, got {scale!r}.")
-    if scale != 1 and parametrisation == "consistency":
-        raise ModelError(
-            f"{path}: conditioning_scale is for edm and ddpm models, got {scale!r} for a consistency model."
-        )
     return float(scale)
 
 

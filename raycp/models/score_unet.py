@@ -189,7 +189,7 @@ class _Block(nn.Module):
         self.skip = nn.Conv2d(inside, outside, 1) if inside != outside or change else nn.Identity()
         self._change = {"up": _doubled, "down": _halved, None: None}[change]
         self._taps = list(taps)
-        self._attends = attention
+        self.attends = attention
         if attention:
             self.norm2 = _group_norm(outside)
             self.qkv = nn.Conv2d(outside, 3 * outside, 1)
@@ -202,7 +202,7 @@ class _Block(nn.Module):
         h = self.conv0(h) + self.affine(embedding)[:, :, None, None]
         h = self.conv1(F.silu(self.norm1(h)))
         h = (self.skip(x) + h) * _HALF
-        if not self._attends:
+        if not self.attends:
             return h
         batch, channels, height, width = h.shape
         # The fused channels are [channel, 3]; one head.

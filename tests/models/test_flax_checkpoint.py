@@ -1,0 +1,151 @@
+"""Flax checkpoints of the CIFAR-10 consistency models: the recorded outputs, and files that are something else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgpack
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from raycp.errors import ModelError
+from raycp.models import build_denoiser
+from raycp.models.conversion import Conversion, convert_denoiser
+from raycp.models.file_facts import file_facts
+from raycp.models.flax_checkpoint import ncsnpp, read_flax_checkpoint
+
+PUBLISHED = 56_395_651
+"""Parameters of the published networks, as the original code counts them."""
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("kind", "recorded"), [("consistency", "denoised"), ("edm", "denoised_edm_scaling")])
+def test_the_recorded_outputs(shared_data: Path, tmp_path: Path, kind: Any, recorded: str) -> None:
+    folder = shared_data / "parity" / "jcm-flax-msgpack"
+    io = load_file(folder / "io.safetensors")
+    facts, bundle = convert_denoiser(folder / "checkpoint_80", tmp_path / "out", Conversion(kind))
+    assert facts.state_key == "params_ema" and "params" in facts.others
+    assert bundle is not None and sum(tensor.size for tensor in bundle.state.values()) == facts.numbers
+    denoiser = build_denoiser(bundle)
+    for i, t in enumerate(io["t"].tolist()):
+        found = denoiser(io["x_t"][i : i + 1], max(t, 0.002))
+        assert float((found - io[recorded][i : i + 1]).abs().max()) <= 1e-4
+        # What a reader of the other parameters would find.
+        assert t < 0.01 or float((found - io["denoised_from_params"][i : i + 1]).abs().max()) > 1e-3
+
+
+def array(value: np.ndarray) -> msgpack.ExtType:
+    return msgpack.ExtType(1, msgpack.packb([list(value.shape), value.dtype.name, value.tobytes()]))
+
+
+def published(channels: int = 128, blocks: int = 4, levels: int = 3) -> dict[str, torch.Tensor]:
+    """Parameters by the names and shapes of such a network, in the order in which flax numbers its modules."""
+    state: dict[str, torch.Tensor] = {}
+    width, numbered = 2 * channels, {"r": 0, "a": 0}
+
+    def dense(name: str, inside: int, outside: int) -> None:
+        state[f"{name}/kernel"], state[f"{name}/bias"] = torch.empty(inside, outside), torch.empty(outside)
+
+    def convolution(name: str, inside: int, outside: int, size: int = 3, kernel: str = "kernel") -> None:
+        state[f"{name}/{kernel}"] = torch.empty(size, size, inside, outside)
+        state[f"{name}/bias"] = torch.empty(outside)
+
+    def norm(name: str, count: int) -> None:
+        state[f"{name}/scale"], state[f"{name}/bias"] = torch.empty(count), torch.empty(count)
+
+    def resnet(inside: int, change: bool = False) -> None:
+        name = f"ResnetBlockBigGANpp_{numbered['r']}"
+        numbered["r"] += 1
+        norm(f"{name}/GroupNorm_0", inside)
+        convolution(f"{name}/Conv_0", inside, width)
+        dense(f"{name}/Dense_0", 4 * channels, width)
+        norm(f"{name}/GroupNorm_1", width)
+        convolution(f"{name}/Conv_1", width, width)
+        if change or inside != width:
+            convolution(f"{name}/Conv_2", inside, width, 1)
+
+    def attention() -> None:
+        name = f"AttnBlockpp_{numbered['a']}"
+        numbered["a"] += 1
+        norm(f"{name}/GroupNorm_0", width)
+        for number in range(4):
+            state[f"{name}/NIN_{number}/W"] = torch.empty(width, width)
+            state[f"{name}/NIN_{number}/b"] = torch.empty(width)
+
+    state["GaussianFourierProjection_0/W"] = torch.empty(channels)
+    dense("Dense_0", 2 * channels, 4 * channels)
+    dense("Dense_1", 4 * channels, 4 * channels)
+    convolution("Conv_0", 3, channels)
+    kept, now, pyramid = [channels], channels, 3
+    for level in range(levels):
+        for _ in range(blocks):
+            resnet(now)
+            now = width
+            if level == 1:
+                attention()
+            kept.append(now)
+        if level < levels - 1:
+            resnet(now, change=True)
+            convolution(f"Downsample_{level}/Conv2d_0", pyramid, width, kernel="weight")
+            pyramid = width
+            kept.append(now)
+    resnet(now)
+    attention()
+    resnet(now)
+    for level in reversed(range(levels)):
+        for _ in range(blocks + 1):
+            resnet(now + kept.pop())
+        if level == 1:
+            attention()
+        if level:
+            resnet(now, change=True)
+    norm("GroupNorm_0", width)
+    convolution("Conv_1", width, 3)
+    return state
+
+
+def test_the_published_size() -> None:
+    with torch.device("meta"):
+        state = published()
+    assert sum(tensor.numel() for tensor in state.values()) == PUBLISHED
+    arguments, tensors = ncsnpp(state, 32, "checkpoint")
+    assert (arguments["channels"], arguments["channel_mult"], arguments["num_blocks"]) == (128, [2, 2, 2], 4)
+    from raycp.models.score_unet import ScoreUNet
+
+    with torch.device("meta"):
+        network = ScoreUNet(**arguments)
+    network.load_state_dict(tensors, strict=True, assign=True)
+    assert sum(tensor.numel() for tensor in tensors.values()) == PUBLISHED
+
+
+def test_what_is_something_else_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint_80"
+    weights = {"Conv_0": {"kernel": array(np.ones((1, 2), np.float32))}}
+    for content, words in {
+        "objects": ({"params": {}, "params_ema": {"a": msgpack.ExtType(1, msgpack.packb([[1], "object", b"x"]))}},
+                    "an array of object"),
+        "type": ({"params": {}, "params_ema": {"a": msgpack.ExtType(7, b"")}}, "an entry of type 7"),
+        "size": ({"params": {}, "params_ema": {"a": msgpack.ExtType(1, msgpack.packb([[9], "float32", b"1234"]))}},
+                 "damaged"),
+        "lacking": ({"params": weights, "step": 1}, "not a flax checkpoint with params_ema"),
+        "number": ({"params": weights, "params_ema": {"a": 3}}, "damaged"),
+    }.values():  # fmt: skip
+        path.write_bytes(msgpack.packb(content))
+        with pytest.raises(ModelError, match=words):
+            file_facts(path)
+    whole = msgpack.packb({"params": weights, "params_ema": weights})
+    path.write_bytes(whole[:-3])
+    with pytest.raises(ModelError, match="damaged"):
+        file_facts(path)
+    path.write_bytes(whole)
+    assert read_flax_checkpoint(path).others == ("params",)
+    assert file_facts(path).network == "unknown"
+    with pytest.raises(ModelError, match=r"checkpoint_80 is not laid out as an NCSN\+\+"):
+        convert_denoiser(path, tmp_path / "out", Conversion("consistency"))
+    with torch.device("meta"):
+        state = published(8, 1, 2)
+    with pytest.raises(ModelError, match=r"1 tensors that such a network does not have, first Extra_0/bias"):
+        ncsnpp({**state, "Extra_0/bias": torch.ones(1)}, 32, "checkpoint")
