@@ -58,11 +58,12 @@ def read_parents(config: TrainConfig) -> dict[str, Bundle]:
                 f"{key}: {model.path} is a {bundle.recipe['class']}; raycp trains networks that are a UNet2DModel of "
                 "diffusers."
             )
-        if "conditioning_scale" in bundle.recipe.get("schedule", {}):
-            raise ModelError(
-                f"{key}: {model.path} was converted from a network whose noise conditioning is scaled "
-                "(conditioning_scale in its scheduler); raycp trains with models that have none."
-            )
+        for special, where in (("conditioning_scale", "schedule"), ("attention_heads", "network")):
+            if special in bundle.recipe.get(where, {}):
+                raise ModelError(
+                    f"{key}: {model.path} was converted from a network that diffusers does not fully describe "
+                    f"({special}); raycp trains with models that it does."
+                )
         parents[name] = bundle
     return parents
 

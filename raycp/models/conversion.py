@@ -14,11 +14,11 @@ from raycp.errors import ModelError
 from raycp.models.bundle import Bundle, fitted_state
 from raycp.models.denoiser import Parametrisation
 from raycp.models.denoiser_directory import save_denoiser
-from raycp.models.diffusers_denoiser import read_denoiser
+from raycp.models.diffusers_denoiser import make_unet, read_denoiser
 from raycp.models.edm_unet import edm_unet
 from raycp.models.file_facts import EDM_PICKLE, FLAX, FileFacts, file_facts
 from raycp.models.flax_checkpoint import ncsnpp
-from raycp.models.openai_unet import diffusers_unet, is_openai_unet
+from raycp.models.openai_unet import ATTENTION_HEADS, diffusers_unet, is_openai_unet
 from raycp.models.score_unet import ScoreUNet
 
 CARD = "card.json"
@@ -85,11 +85,15 @@ def convert_denoiser(
         made = _flax(facts, conversion, str(file))
     else:
         made = _openai(facts, conversion, str(file))
-    network = _network(made)
+    network: Any = (
+        ScoreUNet(**made.arguments) if made.kind == ScoreUNet.__name__ else make_unet(made.arguments)
+    )
     network.load_state_dict(fitted_state(network, made.tensors, str(file)), strict=True)
     save_denoiser(directory, network, made.parametrisation, **made.scheduler)
     if made.conditioning_scale is not None:
-        _add_conditioning_scale(directory, made.conditioning_scale)
+        _add(directory / "scheduler" / "scheduler_config.json", conditioning_scale=made.conditioning_scale)
+    if ATTENTION_HEADS in made.arguments:
+        _add(directory / "unet" / "config.json", **{ATTENTION_HEADS: made.arguments[ATTENTION_HEADS]})
     origin = {"file": file.name, "sha256": facts.sha256, "format": facts.format, "network": facts.network}
     card = {"converted_from": origin, "parametrisation": made.parametrisation}
     (directory / CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
@@ -105,13 +109,6 @@ class _Made:
     parametrisation: Parametrisation
     scheduler: dict[str, Any]
     conditioning_scale: float | None
-
-
-def _network(made: _Made) -> Any:
-    from diffusers import UNet2DModel
-
-    network_class: Any = ScoreUNet if made.kind == ScoreUNet.__name__ else UNet2DModel
-    return network_class(**made.arguments)
 
 
 def _edm(facts: FileFacts, conversion: Conversion, source: str) -> _Made:
@@ -166,8 +163,7 @@ def _openai(facts: FileFacts, conversion: Conversion, source: str) -> _Made:
     return _Made("UNet2DModel", arguments, tensors, parametrisation, scheduler, scale)
 
 
-def _add_conditioning_scale(directory: Path, scale: float) -> None:
-    """An entry of ours: what the network's noise conditioning is multiplied by."""
-    path = directory / "scheduler" / "scheduler_config.json"
-    content = json.loads(path.read_text(encoding="utf-8")) | {"conditioning_scale": scale}
+def _add(path: Path, **entries: Any) -> None:
+    """Write entries of ours, which diffusers does not know, into its configuration."""
+    content = json.loads(path.read_text(encoding="utf-8")) | entries
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

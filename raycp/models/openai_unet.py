@@ -8,6 +8,7 @@ Source: github.com/openai/consistency_models (cm/unet.py), github.com/openai/imp
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -30,6 +31,8 @@ _OUTSIDE = {
     "out.0": "conv_norm_out",
     "out.2": "conv_out",
 }
+ATTENTION_HEADS = "attention_heads"
+"""An argument of ours: heads of every attention layer, where their widths differ."""
 PUBLISHED_HEAD_WIDTH = 64
 """Channels of a head in the models of consistency_models."""
 PUBLISHED_HEADS = 4
@@ -61,7 +64,7 @@ def diffusers_unet(
         ModelError: the tensors are those of another network, or of one that a `UNet2DModel` cannot express.
     """
     try:
-        return _Converter(dict(state), source).convert(image_size, head_width)
+        return _Converter(dict(state), head_width, source).convert(image_size)
     except (LookupError, ValueError, ArithmeticError, RuntimeError) as err:
         raise ModelError(f"{source} is not laid out as a U-Net of OpenAI: {err!r}.") from err
 
@@ -69,8 +72,8 @@ def diffusers_unet(
 class _Converter:
     """Takes tensors out of one dictionary and puts them into another."""
 
-    def __init__(self, state: dict[str, Tensor], source: str) -> None:
-        self._state, self._source = state, source
+    def __init__(self, state: dict[str, Tensor], head_width: int | None, source: str) -> None:
+        self._state, self._head_width, self._source = state, head_width, source
         self._converted: dict[str, Tensor] = {}
         blocks = 1 + max(int(name.split(".")[1]) for name in state if name.startswith("output_blocks."))
         ends = [
@@ -84,7 +87,7 @@ class _Converter:
         # improved-diffusion fuses [heads, 3, width] in a 1-D convolution, consistency_models [3, heads, width].
         self._heads_first = any(name.endswith(".qkv.weight") and t.dim() == 3 for name, t in state.items())
 
-    def convert(self, image_size: int, head_width: int | None) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    def convert(self, image_size: int) -> tuple[dict[str, Any], dict[str, Tensor]]:
         each, state = self._resnets + 1, self._state
         down = [
             [1 + level * each + number for number in range(self._resnets)] for level in range(self._levels)
@@ -92,22 +95,22 @@ class _Converter:
         channels = [state[f"input_blocks.{first}.0.out_layers.3.weight"].shape[0] for first, *_ in down]
         attends = [f"input_blocks.{first}.1.qkv.weight" in state for first, *_ in down]
         attending = [count for count, has in zip(channels, attends, strict=True) if has]
-        width = self._width(head_width, {*attending, channels[-1]})
-        arguments = self._arguments(channels, attends, width, image_size)
+        counts = {*attending, channels[-1]}
+        arguments = self._arguments(channels, attends, image_size) | self._heads(counts)
         for old, new in _OUTSIDE.items():
             self._move(old, new)
         if arguments["num_class_embeds"] is not None:
             self._converted["class_embedding.weight"] = state.pop("label_emb.weight")
         for level, numbers in enumerate(down):
             for place, number in enumerate(numbers):
-                self._move_block(f"input_blocks.{number}", f"down_blocks.{level}", place, width)
+                self._move_block(f"input_blocks.{number}", f"down_blocks.{level}", place)
             if level < self._levels - 1:
                 self._move_change(
                     f"input_blocks.{numbers[-1] + 1}.0", "op", f"down_blocks.{level}.downsamplers.0"
                 )
         for level in range(self._levels):
             for place in range(each):
-                self._move_block(f"output_blocks.{level * each + place}", f"up_blocks.{level}", place, width)
+                self._move_block(f"output_blocks.{level * each + place}", f"up_blocks.{level}", place)
             if level < self._levels - 1:
                 change = self._change(f"output_blocks.{level * each + self._resnets}")
                 if change is None:
@@ -117,16 +120,14 @@ class _Converter:
                 self._move_change(change, "conv", f"up_blocks.{level}.upsamplers.0")
         for number in (0, 1):
             self._move_resnet(f"middle_block.{2 * number}", f"mid_block.resnets.{number}")
-        self._move_attention("middle_block.1", "mid_block.attentions.0", width)
+        self._move_attention("middle_block.1", "mid_block.attentions.0")
         if state:
             raise ValueError(
                 f"{len(state)} tensors that such a network does not have, first {next(iter(state))}"
             )
         return arguments, self._converted
 
-    def _arguments(
-        self, channels: list[int], attends: list[bool], width: int, image_size: int
-    ) -> dict[str, Any]:
+    def _arguments(self, channels: list[int], attends: list[bool], image_size: int) -> dict[str, Any]:
         state, labels = self._state, self._state.get("label_emb.weight")
         down, up, change = ("DownBlock2D", "UpBlock2D", "conv")
         if not self._convolves:
@@ -147,7 +148,6 @@ class _Converter:
             "downsample_type": change,
             "upsample_type": change,
             "act_fn": "silu",
-            "attention_head_dim": width,
             "norm_num_groups": 32,
             "attn_norm_num_groups": 32,
             "norm_eps": 1e-5,
@@ -155,22 +155,21 @@ class _Converter:
             "num_class_embeds": None if labels is None else labels.shape[0],
         }
 
-    def _width(self, given: int | None, channels: set[int]) -> int:
-        """Channels of a head: one number for all layers, as diffusers has it."""
-        widths = {
-            given or (count // PUBLISHED_HEADS if self._heads_first else PUBLISHED_HEAD_WIDTH)
-            for count in channels
-        }
-        if len(widths) > 1:
+    def _heads(self, counts: set[int]) -> dict[str, int]:
+        """What says so of the heads in layers of these numbers of channels: diffusers has one width for all."""
+        widths = {self._width(count) for count in counts}
+        if len(widths) == 1:
+            return {"attention_head_dim": widths.pop()}
+        # A width that divides all of them gives layers of the right size, whose heads are set afterwards.
+        return {"attention_head_dim": math.gcd(*counts), ATTENTION_HEADS: PUBLISHED_HEADS}
+
+    def _width(self, count: int) -> int:
+        """Channels of a head in a layer of `count` channels."""
+        width = self._head_width or (count // PUBLISHED_HEADS if self._heads_first else PUBLISHED_HEAD_WIDTH)
+        if count % width:
             raise ModelError(
-                f"{self._source} has attention layers of {', '.join(map(str, sorted(channels)))} channels with "
-                f"{PUBLISHED_HEADS} heads each; a UNet2DModel of diffusers has heads of one width only."
-            )
-        (width,) = widths
-        if any(count % width for count in channels):
-            raise ModelError(
-                f"{self._source} has attention layers of {', '.join(map(str, sorted(channels)))} channels, which "
-                f"heads of {width} channels do not divide; give the width of its heads."
+                f"{self._source} has an attention layer of {count} channels, which heads of {width} channels do not "
+                "divide; give the width of its heads."
             )
         return width
 
@@ -186,10 +185,10 @@ class _Converter:
         for kind in ("weight", "bias"):
             self._converted[f"{new}.{kind}"] = self._state.pop(f"{old}.{kind}")
 
-    def _move_block(self, old: str, new: str, place: int, width: int) -> None:
+    def _move_block(self, old: str, new: str, place: int) -> None:
         self._move_resnet(f"{old}.0", f"{new}.resnets.{place}")
         if f"{old}.1.qkv.weight" in self._state:
-            self._move_attention(f"{old}.1", f"{new}.attentions.{place}", width)
+            self._move_attention(f"{old}.1", f"{new}.attentions.{place}")
 
     def _move_resnet(self, old: str, new: str) -> None:
         for before, after in _RESNET.items():
@@ -202,7 +201,7 @@ class _Converter:
         else:
             self._move_resnet(old, new)
 
-    def _move_attention(self, old: str, new: str, width: int) -> None:
+    def _move_attention(self, old: str, new: str) -> None:
         self._move(f"{old}.norm", f"{new}.group_norm")
         for kind in ("weight", "bias"):
             fused = (
@@ -211,6 +210,7 @@ class _Converter:
                 else self._state.pop(f"{old}.qkv.{kind}")
             )
             rest = fused.shape[1:]
+            width = self._width(fused.shape[0] // 3)
             heads = fused.shape[0] // (3 * width)
             parts = (
                 fused.reshape(heads, 3, width, *rest).transpose(0, 1)

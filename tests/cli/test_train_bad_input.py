@@ -125,7 +125,7 @@ def refused(result: tuple[int, str], tmp_path: Path, *words: str, status: int = 
             ("purifier of classifier", "it must be an EDM denoiser or a consistency model"),
         ),
         (DISTIL, score_unet, ("models.parent.path: ", "is a ScoreUNet; raycp trains networks that are a UNet2DModel")),
-        (DISTIL, scaled, ("models.parent.path: ", "whose noise conditioning is scaled")),
+        (DISTIL, scaled, ("models.parent.path: ", "does not fully describe (conditioning_scale)")),
         (DISTIL, lambda f: f, ("models.parent.path: there is no directory",)),
     ],
 )  # fmt: skip

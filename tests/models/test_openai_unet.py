@@ -17,6 +17,7 @@ from raycp.config.models import DDPMPurifier, DenoiserModel
 from raycp.errors import ModelError
 from raycp.models import build_denoiser, read_denoiser
 from raycp.models.conversion import Conversion, convert_denoiser
+from raycp.models.diffusers_denoiser import make_unet
 from raycp.models.openai_unet import diffusers_unet
 from raycp.purifiers import build_purifier
 
@@ -60,16 +61,16 @@ def test_the_same_function(name: str) -> None:
           "outside": 6}, 52_546_438),
         ({"channels": [192, 384, 576, 768], "attends": [False, True, True, True], "heads": 6, "improved": False,
           "classes": 1000}, 295_899_267),
+        ({"channels": [128, 256, 384, 512], "attends": [False, False, True, True], "heads": 4, "improved": True,
+          "outside": 6}, 121_063_942),
     ],
 )  # fmt: skip
 def test_the_published_sizes(shape: dict[str, Any], parameters: int) -> None:
-    from diffusers import UNet2DModel
-
     with torch.device("meta"):
         network = OpenaiUnet(resnets=3, **shape)
         assert sum(parameter.numel() for parameter in network.parameters()) == parameters
         arguments, tensors = diffusers_unet(network.state_dict(), 64, None, "net.pt")
-        converted: Any = UNet2DModel(**arguments)
+        converted = make_unet(arguments)
     converted.load_state_dict(tensors, strict=True, assign=True)
     assert sum(parameter.numel() for parameter in converted.parameters()) == parameters
 
@@ -80,14 +81,10 @@ def save(path: Path, state: dict[str, Tensor]) -> Path:
 
 
 def test_what_cannot_be_converted_is_named(tmp_path: Path) -> None:
-    shape = SHAPES["improved-diffusion"]
-    many = reference(**{**shape, "channels": [32, 64, 128]}).state_dict()
-    with pytest.raises(
-        ModelError, match=r"net\.pt has attention layers of 64, 128 channels with 4 heads each"
-    ):
-        diffusers_unet(many, 16, None, "net.pt")
     state = reference(**SHAPES["consistency_models"]).state_dict()
-    with pytest.raises(ModelError, match="which heads of 48 channels do not divide"):
+    with pytest.raises(
+        ModelError, match="an attention layer of 64 channels, which heads of 48 channels do not divide"
+    ):
         diffusers_unet(state, 16, 48, "net.pt")
     for damage in ("middle_block.1.qkv.weight", "output_blocks.2.0.skip_connection.bias"):
         lacking = {name: tensor for name, tensor in state.items() if name != damage}
@@ -131,6 +128,24 @@ def test_a_converted_directory_is_the_file(tmp_path: Path) -> None:
     x = torch.randn(2, 3, 16, 16)
     expected = network(x, torch.full((2,), 0.25 * 1158))[:, :3]
     torch.testing.assert_close(denoiser.predict_noise(x, 1158), expected, rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_as_many_heads_in_layers_of_different_widths(tmp_path: Path) -> None:
+    """As in improved-diffusion's network for ImageNet-64, which diffusers alone cannot describe."""
+    network = reference(
+        channels=[32, 64, 96], resnets=1, attends=[False, True, True], heads=4, improved=True, outside=6
+    )
+    path = save(tmp_path / "net.pt", network.state_dict())
+    _, bundle = convert_denoiser(path, tmp_path / "out", Conversion("ddpm", 16))
+    assert bundle is not None and bundle.recipe["network"]["attention_heads"] == 4
+    x = torch.randn(2, 3, 16, 16)
+    expected = network(x, torch.full((2,), 0.25 * 700))[:, :3]
+    torch.testing.assert_close(build_denoiser(bundle).predict_noise(x, 700), expected, rtol=1e-4, atol=1e-5)
+    config = tmp_path / "out" / "unet" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"attention_heads": 5}))
+    with pytest.raises(ModelError, match="attention_heads 5 for an attention layer of 64 channels"):
+        read_denoiser(DenoiserModel(path=str(tmp_path / "out")))
 
 
 def test_a_conditioning_scale_must_be_a_number_above_0(tmp_path: Path) -> None:
