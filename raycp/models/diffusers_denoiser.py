@@ -41,6 +41,11 @@ def read_denoiser(config: DenoiserModel) -> Bundle:
         UnsafeFileError: a torch file would run code.
     """
     folder = local_folder(config.path)
+    if folder.is_file():
+        raise ModelError(
+            f"purifier.model.path: {folder} is a file, not a model folder; `raycp weights convert` makes a folder of a "
+            "published file."
+        )
     unet = folder / "unet" if (folder / "unet").is_dir() else folder
     if not (unet / "config.json").is_file():
         raise ModelError(f"purifier.model.path: {folder} has neither config.json nor unet/config.json.")

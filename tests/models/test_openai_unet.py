@@ -105,6 +105,8 @@ def test_what_cannot_be_converted_is_named(tmp_path: Path) -> None:
     good = save(tmp_path / "good.pt", dict(state))
     with pytest.raises(ModelError, match="not empty; take another --out"):
         convert_denoiser(good, tmp_path, as_edm)
+    with pytest.raises(ModelError, match="is a file, not a model folder; `raycp weights convert`"):
+        read_denoiser(DenoiserModel(path=str(good)))
 
 
 @torch.no_grad()
