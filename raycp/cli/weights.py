@@ -76,6 +76,10 @@ def convert(
     betas: Annotated[
         Literal["cosine", "linear"], typer.Option(help="Noise schedule of a ddpm model.")
     ] = "cosine",
+    unconditional: Annotated[
+        bool,
+        typer.Option("--unconditional", help="Of a class-conditional network, with the mean of its classes."),
+    ] = False,
 ) -> None:
     """Convert a published denoiser into a model folder that raycp reads.
 
@@ -93,7 +97,7 @@ def convert(
     """
     from raycp.models.conversion import Conversion, convert_denoiser
 
-    conversion = Conversion(parametrisation, image_size, head_width, num_steps, betas)
+    conversion = Conversion(parametrisation, image_size, head_width, num_steps, betas, unconditional)
     facts, bundle = convert_denoiser(file, out, conversion)
     for line in lines_of(facts):
         typer.echo(line)

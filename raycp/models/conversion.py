@@ -47,6 +47,8 @@ class Conversion:
         num_steps: times of the grid of a consistency model (40 where it was distilled, 201 in ct_imagenet64.pt), or
             steps of a ddpm model; None: 40 (18 for CIFAR-10), and 4000.
         betas: schedule of a ddpm model.
+        unconditional: of a class-conditional network, make one that sees the mean of all class embeddings instead
+            (Li et al. 2024, for ImageNet-64; to be trained on).
     """
 
     parametrisation: Parametrisation | None = None
@@ -54,6 +56,7 @@ class Conversion:
     head_width: int | None = None
     num_steps: int | None = None
     betas: BetaSchedule = "cosine"
+    unconditional: bool = False
 
 
 def convert_denoiser(
@@ -85,6 +88,8 @@ def convert_denoiser(
         made = _flax(facts, conversion, str(file))
     else:
         made = _openai(facts, conversion, str(file))
+    if conversion.unconditional:
+        _forget_classes(made, str(file))
     network: Any = (
         ScoreUNet(**made.arguments) if made.kind == ScoreUNet.__name__ else make_unet(made.arguments)
     )
@@ -95,7 +100,11 @@ def convert_denoiser(
     if ATTENTION_HEADS in made.arguments:
         _add(directory / "unet" / "config.json", **{ATTENTION_HEADS: made.arguments[ATTENTION_HEADS]})
     origin = {"file": file.name, "sha256": facts.sha256, "format": facts.format, "network": facts.network}
-    card = {"converted_from": origin, "parametrisation": made.parametrisation}
+    card = {
+        "converted_from": origin,
+        "parametrisation": made.parametrisation,
+        "unconditional": conversion.unconditional,
+    }
     (directory / CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
     labelled = made.arguments["num_class_embeds"] is not None
     return facts, None if labelled else read_denoiser(DenoiserModel(path=str(directory)))
@@ -109,6 +118,22 @@ class _Made:
     parametrisation: Parametrisation
     scheduler: dict[str, Any]
     conditioning_scale: float | None
+
+
+def _forget_classes(made: _Made, source: str) -> None:
+    """Put the mean class embedding, a constant, into the bias that it is added beside: exact, and one layer fewer."""
+    classes, tensors = made.arguments["num_class_embeds"], made.tensors
+    if classes is None:
+        raise ModelError(f"{source} is unconditional as it is; leave --unconditional out.")
+    if made.kind == ScoreUNet.__name__:
+        mean = tensors.pop("map_label.weight").double().mean(dim=1) * classes**0.5
+        added = tensors["map_layer0.weight"].double() @ (mean + tensors.pop("map_label.bias").double())
+        name = "map_layer0.bias"
+    else:
+        added = tensors.pop("class_embedding.weight").double().mean(dim=0)
+        name = "time_embedding.linear_2.bias"
+    tensors[name] = (tensors[name].double() + added).float()
+    made.arguments["num_class_embeds"] = None
 
 
 def _edm(facts: FileFacts, conversion: Conversion, source: str) -> _Made:

@@ -119,6 +119,23 @@ def test_a_converted_pickle_is_its_network(tmp_path: Path) -> None:
         read_denoiser(DenoiserModel(path=str(tmp_path / "out"), class_label=5))
 
 
+@torch.no_grad()
+def test_without_classes_it_sees_their_mean(tmp_path: Path) -> None:
+    arguments, state = small_state(label_dim=5)
+    file = write_edm_file(tmp_path / "net.pkl", arguments, state)
+    _, bundle = convert_denoiser(file, tmp_path / "out", Conversion(unconditional=True))
+    assert bundle is not None
+    convert_denoiser(file, tmp_path / "classes", Conversion())
+    labelled = read_denoiser(DenoiserModel(path=str(tmp_path / "classes"), class_label=0))
+    network: Any = build_denoiser(labelled).network
+    weight = network.map_label.weight
+    weight.copy_(weight.mean(dim=1, keepdim=True).expand_as(weight))
+    x, conditioning = torch.randn(2, 3, 8, 8), torch.tensor([-0.5, 0.3])
+    expected = network(x, conditioning, torch.tensor([1, 4]))[0]
+    ours = build_denoiser(bundle).network(x, conditioning, return_dict=False)[0]
+    torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-5)
+
+
 def test_what_is_another_network_is_named(tmp_path: Path) -> None:
     arguments, state = small_state()
     for changes, words in {

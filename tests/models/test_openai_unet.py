@@ -133,6 +133,22 @@ def test_a_converted_directory_is_the_file(tmp_path: Path) -> None:
 
 
 @torch.no_grad()
+def test_without_classes_it_sees_their_mean(tmp_path: Path) -> None:
+    network = reference(**SHAPES["consistency_models"])
+    path = save(tmp_path / "net.pt", dict(network.state_dict()))
+    forget = Conversion("edm", 16, head_width=32, unconditional=True)
+    _, bundle = convert_denoiser(path, tmp_path / "out", forget)
+    assert bundle is not None and bundle.recipe["network"]["num_class_embeds"] is None
+    network.label_emb.weight.copy_(network.label_emb.weight.mean(dim=0).expand(5, -1))
+    x, time = torch.randn(2, 3, 16, 16), torch.tensor([3.0, 500.0])
+    ours = build_denoiser(bundle).network(x, time, return_dict=False)[0]
+    torch.testing.assert_close(ours, network(x, time, torch.tensor([0, 4])), rtol=1e-4, atol=1e-5)
+    path = save(tmp_path / "plain.pt", reference(**SHAPES["improved-diffusion"]).state_dict())
+    with pytest.raises(ModelError, match="is unconditional as it is"):
+        convert_denoiser(path, tmp_path / "other", Conversion("ddpm", 16, unconditional=True))
+
+
+@torch.no_grad()
 def test_as_many_heads_in_layers_of_different_widths(tmp_path: Path) -> None:
     """As in improved-diffusion's network for ImageNet-64, which diffusers alone cannot describe."""
     network = reference(
