@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-slow lint types unit unit-plain unit-ray clean
+.PHONY: demo test test-slow lint types unit unit-plain unit-ray unit-training clean
 
 demo: $(STAMP)
 	$(BIN)/raycp demo
@@ -19,15 +19,20 @@ lint: $(STAMP)
 types: $(STAMP)
 	$(BIN)/mypy
 
-# Tests with a Ray cluster mostly wait for its processes; the others run beside them.
+# Tests with a Ray cluster mostly wait for its processes: two lots of them and the others run side by side.
 unit: $(STAMP)
-	$(MAKE) --no-print-directory --output-sync=target --jobs=2 unit-plain unit-ray
+	$(MAKE) --no-print-directory --output-sync=target --jobs=3 unit-plain unit-ray unit-training
 
 unit-plain: $(STAMP)
 	$(BIN)/python -m pytest -m "not ray and not slow"
 
+TRAINING := $(wildcard tests/distributed/test_ray_train*.py) tests/distributed/test_ray_finetune.py tests/bench
+
 unit-ray: $(STAMP)
-	$(BIN)/python -m pytest -m "ray and not slow" -p no:cacheprovider
+	$(BIN)/python -m pytest -m "ray and not slow" -p no:cacheprovider $(TRAINING:%=--ignore=%)
+
+unit-training: $(STAMP)
+	$(BIN)/python -m pytest -m "ray and not slow" -p no:cacheprovider $(TRAINING)
 
 # What takes half an hour more: benchmarks, autoscaling, object stores, runs under fire.
 test-slow: $(STAMP)

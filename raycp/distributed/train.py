@@ -23,7 +23,7 @@ from raycp.distributed.hardware import bfloat16_note
 from raycp.distributed.journal import Journal, emptied, start_mailbox
 from raycp.distributed.preflight import read_parents, require_fit
 from raycp.distributed.trained_models import has_model
-from raycp.distributed.training_room import free_room, wait_for_room
+from raycp.distributed.training_room import free_room, room_taken, wait_for_room
 from raycp.errors import RaycpError, RunMismatchError, StorageError, TrainingError
 from raycp.models import Bundle
 from raycp.models.bundle import sha256_of
@@ -173,15 +173,16 @@ def _fit(
                 logging_config=LoggingConfig(log_level="ERROR"),
             ),
         )
+        before = room_taken()
         try:
             trainer.fit()
         except ray.train.TrainingFailedError as err:
+            free_room(before)
             # Ray Train goes on after the loss of a worker at work, but not of one that is starting.
             lost = isinstance(getattr(err, "controller_failure", None), ray.exceptions.RayActorError)
             if not (lost and restarts_left):
                 raise _reason(err) from err
             report({"note": "a worker was lost while the workers were starting; starting them again"})
-            free_room()
         else:
             return
 

@@ -43,20 +43,28 @@ def wait_for_room(engine: TrainEngine, note: Callable[[str], None]) -> None:
     )
 
 
-def free_room() -> None:
-    """Remove the placement groups of this job, of which a failed attempt to train may have left one.
+def room_taken() -> frozenset[str]:
+    """The ids of the placement groups that this job has."""
+    import ray
+    from ray.util.placement_group import placement_group_table
+
+    job = ray.get_runtime_context().get_job_id()
+    # The id of a placement group ends with that of the job that asked for it.
+    table = placement_group_table().items()
+    return frozenset(group for group, facts in table if group.endswith(job) and facts["state"] != "REMOVED")
+
+
+def free_room(before: frozenset[str]) -> None:
+    """Remove the placement groups that this job has not had before: a failed attempt to train may leave one.
 
     Ray Train's controller forgets its group where a worker dies while it is being told what to do, and Ray keeps it,
     with its CPUs, until the job ends: the next attempt would wait for them for ever.
     """
     import ray
-    from ray.util.placement_group import PlacementGroup, placement_group_table, remove_placement_group
+    from ray.util.placement_group import PlacementGroup, remove_placement_group
 
-    job = ray.get_runtime_context().get_job_id()
-    for group, facts in placement_group_table().items():
-        # The id of a placement group ends with that of the job that asked for it.
-        if group.endswith(job) and facts["state"] != "REMOVED":
-            remove_placement_group(PlacementGroup(ray.PlacementGroupID.from_hex(group)))
+    for group in room_taken() - before:
+        remove_placement_group(PlacementGroup(ray.PlacementGroupID.from_hex(group)))
 
 
 def _bound(engine: TrainEngine) -> str:

@@ -17,6 +17,7 @@ from raycp.config.models import ConsistencyPurifier, DenoiserModel, DirectoryCla
 from raycp.config.train import TrainConfig
 from raycp.distributed.train import train_models
 from raycp.distributed.train_worker import train_worker
+from raycp.distributed.training_room import room_taken
 from raycp.errors import ClusterError, RunMismatchError, TrainingError
 from raycp.models import build_denoiser, read_classifier, read_denoiser
 from raycp.purifiers.build import build_purifier
@@ -161,11 +162,15 @@ def survivor(marker: Path) -> FatalOnce:
 @pytest.mark.parametrize("max_failures", [1, 0])
 def test_a_worker_lost_while_the_workers_start(ray_cluster: None, tmp_path: Path, max_failures: int) -> None:
     """Ray Train gives up there, keeping both CPUs, and raycp starts again, as often as workers may fail."""
+    import ray
+
     raw = small_training(steps=2)
     engine = {"workers": 2, "max_failures": max_failures}
     config = parse_config(TrainConfig, {**raw, "stages": raw["stages"][:1], "engine": engine})
     notes: list[str] = []
     out, fatal = tmp_path / "run", FatalOnce(tmp_path / "died")
+
+    mine = ray.util.placement_group([{"CPU": 100}])  # never placed
 
     def train() -> bool:
         return train_models(config, str(out), lambda line: notes.append(line.get("note", "")), fatal)
@@ -173,8 +178,10 @@ def test_a_worker_lost_while_the_workers_start(ray_cluster: None, tmp_path: Path
     if max_failures == 0:
         with pytest.raises(TrainingError, match="died"):
             train()
+        assert room_taken() == frozenset({mine.id.hex()})  # what others asked for in this job is theirs
     else:
         assert train()
         assert "a worker was lost while the workers were starting; starting them again" in notes
         assert (out / "models" / "classifier").is_dir()
     assert fatal.marker.exists()
+    ray.util.remove_placement_group(mine)

@@ -181,11 +181,11 @@ from test_ray_train_faults import descendants, has_checkpoint, training, wait_fo
 run = Path(sys.argv[1])
 store = 80 * 2**20
 cluster = Cluster()
-head = cluster.add_node(num_cpus=0, node_ip_address="127.0.0.11", object_store_memory=store, include_dashboard=False)
+head = cluster.add_node(num_cpus=0, node_ip_address="127.0.0.31", object_store_memory=store, include_dashboard=False)
 ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
 nodes = [
     cluster.add_node(num_cpus=1, node_ip_address=f"127.0.0.{number}", object_store_memory=store)
-    for number in (12, 13, 14)
+    for number in (32, 33, 34)
 ]
 
 def holds(node, title):
@@ -242,10 +242,10 @@ run = Path(sys.argv[1])
 ray.train.ScalingConfig = functools.partial(ray.train.ScalingConfig, elastic_resize_monitor_interval_s=2.0)
 store = 80 * 2**20
 cluster = Cluster()
-cluster.add_node(num_cpus=0, node_ip_address="127.0.0.11", object_store_memory=store, include_dashboard=False)
+cluster.add_node(num_cpus=0, node_ip_address="127.0.0.31", object_store_memory=store, include_dashboard=False)
 ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
 nodes = [
-    cluster.add_node(num_cpus=1, node_ip_address=f"127.0.0.{number}", object_store_memory=store) for number in (12, 13)
+    cluster.add_node(num_cpus=1, node_ip_address=f"127.0.0.{number}", object_store_memory=store) for number in (32, 33)
 ]
 
 def train():
@@ -256,7 +256,7 @@ with ThreadPoolExecutor(1) as pool:
     wait_for(lambda: has_checkpoint(run))
     cluster.remove_node(nodes[1], allow_graceful=False)
     wait_for(lambda: workers_seen(run) == [1])
-    cluster.add_node(num_cpus=1, node_ip_address="127.0.0.14", object_store_memory=store)
+    cluster.add_node(num_cpus=1, node_ip_address="127.0.0.34", object_store_memory=store)
     wait_for(lambda: workers_seen(run) == [1, 2])
     (run / "grown").touch()
     assert trained.result()
