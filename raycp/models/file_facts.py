@@ -86,8 +86,9 @@ def file_facts(path: str | Path) -> FileFacts:
     if not path.is_file():
         raise ModelError(f"there is no file {path}.")
     sha256, size = sha256_of_file(path), path.stat().st_size
+    stored_plainly = ".safetensors" in path.name  # whose first byte may be that of a flax checkpoint
     with path.open("rb") as file:
-        head = file.read(2**16)
+        head = b"" if stored_plainly else file.read(2**16)
     if is_flax_checkpoint(head):
         flax = read_flax_checkpoint(path)
         network = "NCSN++ of consistency_models_cifar10" if is_ncsnpp(flax.state) else "unknown"
@@ -101,7 +102,7 @@ def file_facts(path: str | Path) -> FileFacts:
     state_key, state, others = _state_in(read_contents(path), path)
     prefix = "module." if all(name.startswith("module.") for name in state) else ""
     network = _network({name.removeprefix(prefix): tensor for name, tensor in state.items()})
-    format_ = "safetensors" if ".safetensors" in path.name else "torch file"
+    format_ = "safetensors" if stored_plainly else "torch file"
     return FileFacts(format_, network, sha256, size, state, state_key, others, prefix)
 
 

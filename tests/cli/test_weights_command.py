@@ -60,6 +60,19 @@ def test_inspect(run: Run, tmp_path: Path) -> None:
     assert out.endswith("a  float32 [2, 2]\n")
 
 
+def test_safetensors_that_begin_like_a_flax_checkpoint(run: Run, tmp_path: Path) -> None:
+    """The first byte is the lowest of the header's length."""
+    path = tmp_path / "a.safetensors"
+    for length in range(8, 400, 8):
+        save_file({"params": torch.ones(1)}, path, metadata={"pad": "x" * length})
+        if 0x81 <= path.read_bytes()[0] <= 0x8F:
+            break
+    else:
+        raise AssertionError("no such header")
+    status, out, _ = run("inspect", path)
+    assert status == 0 and rows(out)["format"] == "safetensors"
+
+
 def test_what_cannot_be_inspected(run: Run, tmp_path: Path) -> None:
     torch.save({"a": {"w": torch.ones(1)}, "b": {"w": torch.ones(1)}}, tmp_path / "two.pt")
     torch.save({"epoch": 3}, tmp_path / "none.pt")
