@@ -24,8 +24,9 @@ class DenoiserModel(Frozen):
     """Largest noise level of the model, [-1,1] units; null: the scheduler's, else 80."""
     rho: Float | None = Field(None, gt=0)
     """Exponent of the noise grid; null: the scheduler's, else 7."""
-    class_label: int | None = Field(None, ge=0)
-    """The class a class-conditional network is conditioned on; null for unconditional networks."""
+    class_label: Annotated[int, Field(ge=0)] | Literal["none", "mean", "predicted"] | None = None
+    """What a class-conditional network is conditioned on: one class; none; the mean of all; or, for each sample, the
+    class that the classifier gives what the mean purifies. null for unconditional networks."""
 
     @model_validator(mode="after")
     def _ordered(self) -> DenoiserModel:

@@ -114,7 +114,7 @@ class Replica:
         self.classifier = build_classifier(self._spec.classifier).to(self._device)
         self.classifier.network = prepare_network(self.classifier.network, self._numerics, self._device)
         return BaseClassifier(
-            purify=build_purifier(self._config.purifier, self.denoiser),
+            purify=build_purifier(self._config.purifier, self.denoiser, self.classifier),
             classify=self.classifier,
             device=self._device,
             dtype=torch.bfloat16 if self._numerics.dtype == "bfloat16" else torch.float32,

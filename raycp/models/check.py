@@ -37,6 +37,11 @@ def check_models(
     """
     shape = "x".join(map(str, image_CHW.shape))
     _require_channels(image_CHW.shape[0], shape, denoiser, classifier)
+    if denoiser is not None and denoiser.class_predicted and denoiser.num_classes != classifier.num_classes:
+        raise ModelError(
+            f"purifier.model.class_label is predicted, but the purifier's network knows {denoiser.num_classes} classes "
+            f"and the classifier {classifier.num_classes}; they must be the same ones."
+        )
     for sigma in sigmas:
         with torch.no_grad():
             try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
@@ -43,31 +44,38 @@ class Denoiser:
     """Exponent of its noise grid; unused by ddpm."""
     num_steps: int | None = None
     """Levels of the noise grid it was trained on (num_train_timesteps of its scheduler); None when unknown."""
+    num_classes: int | None = None
+    """Classes K of a class-conditional network."""
     class_label: int | None = None
-    """Class that a class-conditional network is conditioned on."""
+    """Class that a class-conditional network is conditioned on; K: none, K + 1: the mean of all."""
+    class_predicted: bool = False
+    """Whether the class of each image is to be predicted, and given with it."""
     alphas_cumprod: Tensor | None = None
     """ddpm: abar, float32 [T], on the CPU."""
     conditioning_scale: float = 1.0
     """What the conditioning is multiplied by before the network sees it."""
 
-    def __call__(self, x_BCHW: Tensor, sigma_model: float) -> Tensor:
+    def __call__(self, x_BCHW: Tensor, sigma_model: float, labels_B: Tensor | None = None) -> Tensor:
         """The clean image at noise level `sigma_model`: `c_skip x + c_out F(c_in x; c_noise)`.
 
         Args:
             x_BCHW: noisy images, model units.
             sigma_model: noise level, model units, in [sigma_min, sigma_max].
+            labels_B: a class for each image, int64, instead of `class_label`.
 
         Returns:
             [B,C,H,W], model units, not clipped.
         """
-        return preconditioned(self._output, x_BCHW, self._scalings(sigma_model))
+        network = partial(self._output, labels_B=labels_B)
+        return preconditioned(network, x_BCHW, self._scalings(sigma_model))
 
-    def predict_noise(self, x_BCHW: Tensor, timestep: int) -> Tensor:
+    def predict_noise(self, x_BCHW: Tensor, timestep: int, labels_B: Tensor | None = None) -> Tensor:
         """The unit-variance noise in `x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) n`, for a ddpm model.
 
         Args:
             x_BCHW: x_t, model units.
             timestep: t, from 0.
+            labels_B: a class for each image, int64, instead of `class_label`.
 
         Returns:
             [B,C,H,W]; of a network that also predicts a variance, the first C channels.
@@ -76,7 +84,7 @@ class Denoiser:
         step = timestep if self.conditioning_scale == 1 else timestep * self.conditioning_scale
         dtype = torch.int64 if self.conditioning_scale == 1 else torch.float32
         timestep_B = torch.full((x_BCHW.shape[0],), step, dtype=dtype, device=x_BCHW.device)
-        return self._output(x_BCHW, timestep_B)[:, : self.channels].to(x_BCHW.dtype)
+        return self._output(x_BCHW, timestep_B, labels_B)[:, : self.channels].to(x_BCHW.dtype)
 
     def _scalings(self, sigma_model: float) -> Scalings:
         assert self.parametrisation != "ddpm"
@@ -86,9 +94,8 @@ class Denoiser:
             scalings = consistency_scalings(sigma_model, self.sigma_data, self.sigma_min)
         return scalings._replace(c_noise=self.conditioning_scale * scalings.c_noise)
 
-    def _output(self, x_BCHW: Tensor, conditioning_B: Tensor) -> Tensor:
-        labels_B = None
-        if self.class_label is not None:
+    def _output(self, x_BCHW: Tensor, conditioning_B: Tensor, labels_B: Tensor | None) -> Tensor:
+        if labels_B is None and self.class_label is not None:
             labels_B = torch.full(
                 (x_BCHW.shape[0],), self.class_label, dtype=torch.int64, device=x_BCHW.device
             )

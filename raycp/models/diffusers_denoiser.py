@@ -29,6 +29,9 @@ _WEIGHT_FILES = (
 
 _DIFFUSERS, _OURS = "UNet2DModel", ScoreUNet.__name__
 
+# Rows of the class embedding after those of the classes; predicted begins with the mean.
+_BEYOND_CLASSES = {"none": 0, "mean": 1, "predicted": 1}
+
 # Names of the attention layers in directories of early diffusers (google/ddpm-cifar10-32), and their names since.
 _RENAMED = {".query.": ".to_q.", ".key.": ".to_k.", ".value.": ".to_v.", ".proj_attn.": ".to_out.0."}
 
@@ -83,6 +86,9 @@ def build_denoiser(bundle: Bundle) -> Denoiser:
     arguments, schedule = bundle.recipe["network"], NoiseSchedule(**bundle.recipe["schedule"])
     kind = bundle.recipe.get("class", _DIFFUSERS)
     network = load_state(_empty_network(kind, arguments, "the bundle"), bundle.state, assign=True)
+    classes, label = arguments["num_class_embeds"], bundle.recipe["class_label"]
+    if classes is not None and kind == _DIFFUSERS:
+        _add_no_class_and_mean(network)
     abar, sigma_min, sigma_max = None, schedule.sigma_min, schedule.sigma_max
     if schedule.parametrisation == "ddpm":
         abar = alphas_cumprod(schedule.betas)
@@ -98,10 +104,19 @@ def build_denoiser(bundle: Bundle) -> Denoiser:
         sigma_data=schedule.sigma_data,
         rho=schedule.rho,
         num_steps=schedule.num_steps,
-        class_label=bundle.recipe["class_label"],
+        num_classes=classes,
+        class_label=classes + _BEYOND_CLASSES[label] if isinstance(label, str) else label,
+        class_predicted=label == "predicted",
         alphas_cumprod=abar,
         conditioning_scale=schedule.conditioning_scale,
     )
+
+
+def _add_no_class_and_mean(network: Any) -> None:
+    """Rows K and K + 1 of the class embedding: zeros, which add nothing, and the mean."""
+    rows_KD = network.class_embedding.weight
+    more = torch.stack([torch.zeros_like(rows_KD[0]), rows_KD.double().mean(dim=0).float()])
+    network.class_embedding.weight = nn.Parameter(torch.cat([rows_KD, more]), requires_grad=False)
 
 
 def _empty_network(kind: str, arguments: dict[str, Any], source: str) -> Any:
@@ -156,16 +171,18 @@ def _check_network(arguments: dict[str, Any], schedule: NoiseSchedule, unet: Pat
         raise ModelError(f"{unet}: class_embed_type must be null, got {arguments['class_embed_type']!r}.")
 
 
-def _check_class_label(classes: int | None, class_label: int | None, unet: Path) -> None:
+def _check_class_label(classes: int | None, class_label: int | str | None, unet: Path) -> None:
     if classes is None and class_label is not None:
         raise ModelError(
             f"purifier.model.class_label is {class_label}, but the network in {unet} is unconditional."
         )
+    if isinstance(class_label, str):
+        return
     if classes is not None and (class_label is None or class_label >= classes):
         given = "which is null" if class_label is None else f"got {class_label}"
         raise ModelError(
             f"the network in {unet} is conditioned on one of {classes} classes: purifier.model.class_label must be "
-            f"0 to {classes - 1}, {given}."
+            f"0 to {classes - 1}, none, mean or predicted, {given}."
         )
 
 

@@ -117,7 +117,10 @@ class ScoreUNet(nn.Module):
         labels_B: Tensor | None = None,
         return_dict: bool = False,
     ) -> tuple[Tensor]:
-        """The output [B,C,H,W] for scaled noisy images; without labels a class-conditional network sees no class."""
+        """The output [B,C,H,W] for scaled noisy images.
+
+        Of K classes, label K is none of them, as is no label at all, and K + 1 the mean of all.
+        """
         assert not return_dict
         h = pyramid = x_BCHW
         embedding = self._embedding(conditioning_B, labels_B)
@@ -140,10 +143,12 @@ class ScoreUNet(nn.Module):
     def _embedding(self, conditioning_B: Tensor, labels_B: Tensor | None) -> Tensor:
         emb = self.map_noise(conditioning_B)
         if self.map_label is not None:
-            chosen = emb.new_zeros(len(emb), self._num_classes)
-            if labels_B is not None:
-                chosen = F.one_hot(labels_B, self._num_classes).to(emb.dtype)
-            emb = emb + self.map_label(chosen * math.sqrt(self._num_classes))
+            classes = self._num_classes
+            if labels_B is None:
+                labels_B = torch.full((len(emb),), classes, device=emb.device)
+            each = torch.eye(classes + 2, classes, device=emb.device)
+            each[classes + 1] = 1 / classes
+            emb = emb + self.map_label(each[labels_B].to(emb.dtype) * math.sqrt(classes))
         hidden: Tensor = F.silu(self.map_layer1(F.silu(self.map_layer0(emb))))
         return hidden
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from torch import Tensor
+
 from raycp.config.models import (
     ConsistencyPurifier,
     DDPMPurifier,
@@ -16,7 +20,13 @@ from raycp.models import Denoiser, Parametrisation
 from raycp.purifiers.consistency import OneStepConsistency
 from raycp.purifiers.ddpm import OneStepDDPM
 from raycp.purifiers.pf_ode import ProbabilityFlow
-from raycp.purifiers.pixels import Estimator, PixelPurifier, Purifier, unpurified
+from raycp.purifiers.pixels import (
+    Estimator,
+    PixelPurifier,
+    PredictedClassPurifier,
+    Purifier,
+    unpurified,
+)
 
 _NEEDED: dict[str, Parametrisation] = {
     "ddpm": "ddpm",
@@ -29,12 +39,15 @@ _NEEDED: dict[str, Parametrisation] = {
 _DEFAULT_NUM_STEPS = 18
 
 
-def build_purifier(config: PurifierConfig, denoiser: Denoiser | None) -> Purifier:
+def build_purifier(
+    config: PurifierConfig, denoiser: Denoiser | None, classify: Callable[[Tensor], Tensor] | None = None
+) -> Purifier:
     """Build the purifier, a function `(x_BCHW, sigma)` of pixel images.
 
     Args:
         config: the purifier section of the run's configuration.
         denoiser: its model; None exactly when `config.kind` is none.
+        classify: images [B,C,H,W], pixel units, to logits [B,K]; for a model that is told a predicted class.
 
     Raises:
         ModelError: the model is of another parametrisation than the purifier needs.
@@ -49,7 +62,11 @@ def build_purifier(config: PurifierConfig, denoiser: Denoiser | None) -> Purifie
             f"purifier.model is {denoiser.parametrisation}: choose another model, or another kind."
         )
     estimate = _estimator(config, denoiser)
-    return PixelPurifier(estimate, denoiser.sigma_min, denoiser.sigma_max, config.clip)
+    purify = PixelPurifier(estimate, denoiser.sigma_min, denoiser.sigma_max, config.clip)
+    if not denoiser.class_predicted:
+        return purify
+    assert classify is not None
+    return PredictedClassPurifier(purify, classify)
 
 
 def _estimator(

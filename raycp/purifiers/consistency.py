@@ -23,9 +23,9 @@ class OneStepConsistency:
     grid: Tensor | None
     """Times t_i, float64 [N], ascending, model units; None conditions on the exact noise level."""
 
-    def __call__(self, x_BCHW: Tensor, sigma_model: float) -> Tensor:
+    def __call__(self, x_BCHW: Tensor, sigma_model: float, labels_B: Tensor | None = None) -> Tensor:
         """Estimate [B,C,H,W] of the clean images, model units."""
         time = sigma_model
         if self.grid is not None:
             time = float(self.grid[nearest_index(self.grid, sigma_model)])
-        return self.denoiser(x_BCHW, time)
+        return self.denoiser(x_BCHW, time, labels_B)

@@ -31,7 +31,7 @@ class OneStepDDPM:
     denoiser: Denoiser
     timestep: Literal["search", "closed_form"]
 
-    def __call__(self, x_BCHW: Tensor, sigma_model: float) -> Tensor:
+    def __call__(self, x_BCHW: Tensor, sigma_model: float, labels_B: Tensor | None = None) -> Tensor:
         """Estimate [B,C,H,W] of the clean images, model units."""
         abar = self.denoiser.alphas_cumprod
         assert abar is not None
@@ -42,4 +42,4 @@ class OneStepDDPM:
             t = closed_form_timestep(len(abar), sigma_model)
             scale = 1 / math.sqrt(1 + sigma_model**2)
         x_t = scale * x_BCHW
-        return predicted_x0(x_t, self.denoiser.predict_noise(x_t, t), float(abar[t]))
+        return predicted_x0(x_t, self.denoiser.predict_noise(x_t, t, labels_B), float(abar[t]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 from torch import Tensor
 
@@ -27,10 +28,10 @@ class ProbabilityFlow:
     """Noise levels, float64 [N], ascending, model units."""
     snapped: bool
 
-    def __call__(self, x_BCHW: Tensor, sigma_model: float) -> Tensor:
+    def __call__(self, x_BCHW: Tensor, sigma_model: float, labels_B: Tensor | None = None) -> Tensor:
         """Solution [B,C,H,W] at noise 0, model units."""
         if self.snapped:
             levels = self.grid[: nearest_index(self.grid, sigma_model) + 1].flip(0).tolist()
         else:
             levels = [sigma_model, *self.grid[self.grid < sigma_model].flip(0).tolist()]
-        return solve_to_zero(self.denoiser, x_BCHW, levels)
+        return solve_to_zero(partial(self.denoiser, labels_B=labels_B), x_BCHW, levels)

@@ -16,8 +16,8 @@ from raycp.errors import ModelError
 # (x_BCHW, sigma) -> purified [B,C,H,W], pixel units.
 Purifier = Callable[[Tensor, float], Tensor]
 
-# (x_BCHW, sigma_model) -> estimate of the clean image [B,C,H,W], model units.
-Estimator = Callable[[Tensor, float], Tensor]
+# (x_BCHW, sigma_model, classes_B or None) -> estimate of the clean image [B,C,H,W], model units.
+Estimator = Callable[[Tensor, float, Tensor | None], Tensor]
 
 
 @dataclass(frozen=True)
@@ -32,12 +32,13 @@ class PixelPurifier:
     clip: bool
     """Clip the result to the range of images; otherwise nothing is clipped, as in the published purifiers."""
 
-    def __call__(self, x_BCHW: Tensor, sigma: float) -> Tensor:
+    def __call__(self, x_BCHW: Tensor, sigma: float, labels_B: Tensor | None = None) -> Tensor:
         """Remove Gaussian noise of standard deviation `sigma`.
 
         Args:
             x_BCHW: noisy images, pixel units, not clipped.
             sigma: standard deviation of their noise, pixel units.
+            labels_B: a class for each image, int64, for a class-conditional model; None: the model's own.
 
         Returns:
             [B,C,H,W], pixel units.
@@ -52,10 +53,24 @@ class PixelPurifier:
                 f"noise levels go from {self.sigma_min:g} to {self.sigma_max:g}; allowed are sigmas from "
                 f"{self.sigma_min / 2:g} to {self.sigma_max / 2:g}."
             )
-        estimate_BCHW = self.estimate(2 * x_BCHW - 1, sigma_model)
+        estimate_BCHW = self.estimate(2 * x_BCHW - 1, sigma_model, labels_B)
         if self.clip:
             estimate_BCHW = estimate_BCHW.clamp(-1, 1)
         return (estimate_BCHW + 1) / 2
+
+
+@dataclass(frozen=True)
+class PredictedClassPurifier:
+    """A class-conditional model told the class that the classifier sees in what it purified without knowing it."""
+
+    purify: PixelPurifier
+    classify: Callable[[Tensor], Tensor]
+    """Images [B,C,H,W], pixel units, to logits [B,K]."""
+
+    def __call__(self, x_BCHW: Tensor, sigma: float) -> Tensor:
+        """Purify twice; see `PixelPurifier`."""
+        labels_B = self.classify(self.purify(x_BCHW, sigma)).argmax(dim=1)
+        return self.purify(x_BCHW, sigma, labels_B)
 
 
 def unpurified(x_BCHW: Tensor, sigma: float) -> Tensor:

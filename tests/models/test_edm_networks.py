@@ -115,7 +115,7 @@ def test_a_converted_pickle_is_its_network(tmp_path: Path) -> None:
     torch.testing.assert_close(denoiser(x, 0.7), expected, rtol=1e-4, atol=1e-5)
     unlabelled = network(x, conditioning)[0]
     assert not torch.allclose(unlabelled, network(x, conditioning, torch.tensor([3, 3]))[0], atol=1e-4)
-    with pytest.raises(ModelError, match="class_label must be 0 to 4, got 5"):
+    with pytest.raises(ModelError, match="class_label must be 0 to 4, none, mean or predicted, got 5"):
         read_denoiser(DenoiserModel(path=str(tmp_path / "out"), class_label=5))
 
 
