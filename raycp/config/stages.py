@@ -133,7 +133,9 @@ class _UNetStage(_Stage):
     @classmethod
     def _default_shape(cls, raw: Any) -> Any:
         teacher = cls.model_fields.get("teacher")
-        if isinstance(raw, dict) and (teacher is None or raw.get("teacher", teacher.default) is None):
+        if not isinstance(raw, dict) or raw.get("start") is not None:
+            return raw
+        if teacher is None or raw.get("teacher", teacher.default) is None:
             return {**raw, **{key: value for key, value in _UNET.items() if raw.get(key) is None}}
         return raw
 
@@ -161,6 +163,8 @@ class ConsistencyStage(_UNetStage):
     """A consistency model (Song et al. 2023, Algorithm 2 or 3); the shape of its network is that of its teacher."""
 
     stage: Literal["consistency"]
+    start: ModelName | None = None
+    """The consistency model to go on from; null: the weights of the teacher, or random ones."""
     teacher: ModelName | None = "denoiser"
     """The EDM denoiser that it starts from, and is distilled from; null, for method training: random weights."""
     method: Literal["distillation", "training"] = "distillation"
@@ -184,16 +188,21 @@ class ConsistencyStage(_UNetStage):
             raise ValueError(
                 f"sigma_min must be below sigma_max, got {self.sigma_min:g} and {self.sigma_max:g}."
             )
-        if self.teacher is None:
-            if self.method == "distillation":
-                raise ValueError(
-                    "teacher must name a denoiser for method distillation; only training does without."
-                )
-            return self
-        given = [key for key in _UNET if getattr(self, key) is not None]
-        if given:
+        if self.teacher is None and self.method == "distillation":
             raise ValueError(
-                f"{given[0]} must be left out where there is a teacher, {self.teacher}, whose network is inherited; "
+                "teacher must name a denoiser for method distillation; only training does without."
+            )
+        if self.start and self.teacher and self.method == "training":
+            raise ValueError(
+                f"teacher must be null for method training from start, {self.start}: nothing would be taken from it; "
+                f"got {self.teacher}."
+            )
+        inherited = self.start or self.teacher
+        given = [key for key in _UNET if getattr(self, key) is not None]
+        if inherited and given:
+            key = "start" if self.start else "teacher"
+            raise ValueError(
+                f"{given[0]} must be left out where there is a {key}, {inherited}, whose network is inherited; "
                 f"got {getattr(self, given[0])}. For a network of its own: method training and teacher null."
             )
         return self
@@ -227,7 +236,8 @@ def needs(stage: StageConfig) -> dict[str, tuple[str, ...]]:
         kinds = {"start": ("classifier",), "purifier": ("denoiser", "consistency", "finetune")}
         return {key: kind for key, kind in kinds.items() if getattr(stage, key) is not None}
     if isinstance(stage, ConsistencyStage):
-        needed: dict[str, tuple[str, ...]] = {} if stage.teacher is None else {"teacher": ("denoiser",)}
+        kinds = {"start": ("consistency", "finetune"), "teacher": ("denoiser",)}
+        needed = {key: kind for key, kind in kinds.items() if getattr(stage, key) is not None}
     elif isinstance(stage, FinetuneStage):
         needed = {"start": ("consistency", "finetune")}
     else:

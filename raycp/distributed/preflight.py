@@ -53,17 +53,6 @@ def read_parents(config: TrainConfig) -> dict[str, Bundle]:
                 f"{key}: {len(bad)} of {len(bundle.state)} tensors in {model.path} hold NaN or infinite weights, first "
                 f"{bad[0]}; take another model."
             )
-        if "class" in bundle.recipe:
-            raise ModelError(
-                f"{key}: {model.path} is a {bundle.recipe['class']}; raycp trains networks that are a UNet2DModel of "
-                "diffusers."
-            )
-        for special, where in (("conditioning_scale", "schedule"), ("attention_heads", "network")):
-            if special in bundle.recipe.get(where, {}):
-                raise ModelError(
-                    f"{key}: {model.path} was converted from a network that diffusers does not fully describe "
-                    f"({special}); raycp trains with models that it does."
-                )
         parents[name] = bundle
     return parents
 

@@ -35,7 +35,14 @@ from raycp.training.loop import StageTraining
 from raycp.training.networks import features_of, inherit
 from raycp.training.perceptual import lpips_distance
 from raycp.training.run_files import MODELS, VALIDATION
-from raycp.training.stages import Trained, diffusion_of, purifier_in, purifier_of, stage_loss
+from raycp.training.stages import (
+    Trained,
+    diffusion_of,
+    fitted_to_times,
+    purifier_in,
+    purifier_of,
+    stage_loss,
+)
 from raycp.training.validation import HeldOut
 
 _PROGRESS_SECONDS = 5.0
@@ -214,7 +221,8 @@ class _Worker:
                 return before.train().requires_grad_(True)
             classes = self._images.num_classes
             return ResidualClassifier(classes, channels, stage.widths, stage.blocks, stage.groups)
-        if isinstance(stage, FinetuneStage):
+        if isinstance(stage, FinetuneStage) or (isinstance(stage, ConsistencyStage) and stage.start):
+            assert stage.start is not None
             start: nn.Module = copy.deepcopy(self._done[stage.start].network)
             return start.train().requires_grad_(True)
         if isinstance(stage, DenoiserStage) or stage.teacher is None:
@@ -224,7 +232,8 @@ class _Worker:
         assert diffusion is not None
         teacher = copy.deepcopy(self._done[stage.teacher].network).cpu()
         unet: nn.Module = copy.deepcopy(teacher).train().requires_grad_(True)
-        inherit(unet, teacher, diffusion.grid_N)
+        if fitted_to_times(self._done[stage.teacher]):
+            inherit(unet, teacher, diffusion.grid_N)
         return unet
 
     def _validate(self, name: str, stage: StageConfig, step: int, network: nn.Module) -> dict[str, float]:

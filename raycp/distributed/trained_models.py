@@ -9,7 +9,14 @@ from typing import Any
 
 from torch import nn
 
-from raycp.models import Bundle, build_classifier, build_denoiser, save_classifier, save_denoiser
+from raycp.models import (
+    Bundle,
+    Parametrisation,
+    build_classifier,
+    build_denoiser,
+    save_classifier,
+    save_denoiser,
+)
 from raycp.storage import Storage
 from raycp.training.run_files import CARD, MODELS
 from raycp.training.stages import Diffusion, Trained
@@ -40,9 +47,8 @@ def build_trained(bundle: Bundle) -> Trained:
         return Trained(build_classifier(bundle).network)
     denoiser = build_denoiser(bundle)
     num_steps = denoiser.num_steps if denoiser.parametrisation == "consistency" else None
-    constants = Diffusion(
-        denoiser.sigma_data, num_steps, denoiser.sigma_min, denoiser.sigma_max, denoiser.rho
-    )
+    grid = num_steps, denoiser.sigma_min, denoiser.sigma_max, denoiser.rho
+    constants = Diffusion(denoiser.sigma_data, *grid, conditioning_scale=denoiser.conditioning_scale)
     return Trained(denoiser.network, constants)
 
 
@@ -65,7 +71,7 @@ def save_model(
     Args:
         storage: the run directory.
         name: of the stage.
-        network: a residual classifier or a diffusers U-Net, on the CPU.
+        network: a residual classifier or a U-Net, on the CPU.
         diffusion: constants of a denoiser or consistency model; None for a classifier.
         image_size: height and width it was trained on, pixels.
         class_names: of a classifier.
@@ -82,8 +88,7 @@ def save_model(
             if diffusion.num_steps is not None:
                 scheduler |= {key: getattr(diffusion, key) for key in ("sigma_min", "sigma_max", "rho")}
                 scheduler["num_train_timesteps"] = diffusion.num_steps
-            save_denoiser(
-                folder, network, "edm" if diffusion.num_steps is None else "consistency", **scheduler
-            )
+            kind: Parametrisation = "edm" if diffusion.num_steps is None else "consistency"
+            save_denoiser(folder, network, kind, diffusion.conditioning_scale, **scheduler)
         (Path(folder) / CARD).write_text(json.dumps(card, indent=2) + "\n")
         storage.put_folder(f"{MODELS}/{name}", Path(folder), last=CARD)

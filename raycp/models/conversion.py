@@ -18,7 +18,7 @@ from raycp.models.diffusers_denoiser import make_unet, read_denoiser
 from raycp.models.edm_unet import edm_unet
 from raycp.models.file_facts import EDM_PICKLE, FLAX, FileFacts, file_facts
 from raycp.models.flax_checkpoint import ncsnpp
-from raycp.models.openai_unet import ATTENTION_HEADS, diffusers_unet, is_openai_unet
+from raycp.models.openai_unet import diffusers_unet, is_openai_unet
 from raycp.models.score_unet import ScoreUNet
 
 CARD = "card.json"
@@ -94,11 +94,7 @@ def convert_denoiser(
         ScoreUNet(**made.arguments) if made.kind == ScoreUNet.__name__ else make_unet(made.arguments)
     )
     network.load_state_dict(fitted_state(network, made.tensors, str(file)), strict=True)
-    save_denoiser(directory, network, made.parametrisation, **made.scheduler)
-    if made.conditioning_scale is not None:
-        _add(directory / "scheduler" / "scheduler_config.json", conditioning_scale=made.conditioning_scale)
-    if ATTENTION_HEADS in made.arguments:
-        _add(directory / "unet" / "config.json", **{ATTENTION_HEADS: made.arguments[ATTENTION_HEADS]})
+    save_denoiser(directory, network, made.parametrisation, made.conditioning_scale, **made.scheduler)
     origin = {"file": file.name, "sha256": facts.sha256, "format": facts.format, "network": facts.network}
     card = {
         "converted_from": origin,
@@ -117,7 +113,7 @@ class _Made:
     tensors: dict[str, Tensor]
     parametrisation: Parametrisation
     scheduler: dict[str, Any]
-    conditioning_scale: float | None
+    conditioning_scale: float
 
 
 def _forget_classes(made: _Made, source: str) -> None:
@@ -144,13 +140,13 @@ def _edm(facts: FileFacts, conversion: Conversion, source: str) -> _Made:
         if value not in (None, said[name]):
             raise ModelError(f"{source} is a network of EDM with {name} {said[name]}, not {value}.")
     scheduler = _NOISE | {"sigma_data": float(facts.arguments.get("sigma_data", 0.5))}
-    return _Made(kind, arguments, tensors, "edm", scheduler, None)
+    return _Made(kind, arguments, tensors, "edm", scheduler, 1.0)
 
 
 def _flax(facts: FileFacts, conversion: Conversion, source: str) -> _Made:
     arguments, tensors = ncsnpp(facts.state, conversion.image_size or CIFAR_SIZE, source)
     if conversion.parametrisation == "edm":
-        return _Made(ScoreUNet.__name__, arguments, tensors, "edm", _NOISE, None)
+        return _Made(ScoreUNet.__name__, arguments, tensors, "edm", _NOISE, 1.0)
     if conversion.parametrisation != "consistency":
         raise ModelError(
             f"{source} is a {facts.network}: its tensors do not say whether it is a consistency or an edm model; give "
@@ -177,7 +173,7 @@ def _openai(facts: FileFacts, conversion: Conversion, source: str) -> _Made:
     arguments, tensors = diffusers_unet(state, conversion.image_size, conversion.head_width, source)
     # Both families count in thousands: t 1000 / T (`rescale_timesteps`), and 1000 ln(s) / 4 of an EDM model, too.
     steps = conversion.num_steps
-    scheduler, scale = _NOISE, None
+    scheduler, scale = _NOISE, 1.0
     if parametrisation == "ddpm":
         steps = steps or DDPM_STEPS
         scheduler, scale = {"num_train_timesteps": steps} | _BETAS[conversion.betas], 1000 / steps
@@ -186,9 +182,3 @@ def _openai(facts: FileFacts, conversion: Conversion, source: str) -> _Made:
     else:
         scheduler = _NOISE | {"num_train_timesteps": steps or CONSISTENCY_STEPS}
     return _Made("UNet2DModel", arguments, tensors, parametrisation, scheduler, scale)
-
-
-def _add(path: Path, **entries: Any) -> None:
-    """Write entries of ours, which diffusers does not know, into its configuration."""
-    content = json.loads(path.read_text(encoding="utf-8")) | entries
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -9,6 +9,7 @@ from typing import Any
 from safetensors.torch import save_file
 
 from raycp.models.denoiser import Parametrisation
+from raycp.models.openai_unet import ATTENTION_HEADS
 from raycp.models.score_unet import ScoreUNet
 
 _SCHEDULER_OF = {
@@ -19,7 +20,11 @@ _SCHEDULER_OF = {
 
 
 def save_denoiser(
-    directory: str | Path, unet: Any, parametrisation: Parametrisation, **scheduler: Any
+    directory: str | Path,
+    unet: Any,
+    parametrisation: Parametrisation,
+    conditioning_scale: float = 1.0,
+    **scheduler: Any,
 ) -> None:
     """Write a pipeline directory that `read_denoiser` and diffusers read.
 
@@ -27,6 +32,7 @@ def save_denoiser(
         directory: created if need be.
         unet: a diffusers `UNet2DModel`, or a `ScoreUNet`, which diffusers does not read.
         parametrisation: decides the class of the scheduler.
+        conditioning_scale: see `NoiseSchedule`; diffusers knows no other than 1.
         scheduler: arguments of that class: sigma_min, sigma_max, sigma_data, rho and num_train_timesteps of a
             consistency or edm model; num_train_timesteps, beta_schedule, ... of a ddpm one.
     """
@@ -38,7 +44,17 @@ def save_denoiser(
         _save_score_unet(directory / "unet", unet)
     else:
         unet.save_pretrained(directory / "unet", safe_serialization=True)
+        if (heads := getattr(unet, ATTENTION_HEADS, None)) is not None:
+            _add(directory / "unet" / "config.json", ATTENTION_HEADS, heads)
     made.save_pretrained(directory / "scheduler")
+    if conditioning_scale != 1:
+        _add(directory / "scheduler" / "scheduler_config.json", "conditioning_scale", conditioning_scale)
+
+
+def _add(path: Path, name: str, value: float) -> None:
+    """Write an entry of ours, which diffusers does not know, into its configuration."""
+    content = json.loads(path.read_text(encoding="utf-8")) | {name: value}
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def _save_score_unet(folder: Path, network: ScoreUNet) -> None:

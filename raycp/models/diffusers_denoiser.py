@@ -151,6 +151,7 @@ def make_unet(arguments: Mapping[str, Any]) -> Any:
                         f"{ATTENTION_HEADS} {heads!r} for an attention layer of {layer.inner_dim} channels"
                     )
                 layer.heads, layer.scale = heads, (layer.inner_dim // heads) ** -0.5
+        setattr(network, ATTENTION_HEADS, heads)  # for whoever saves it
     return network
 
 
@@ -179,7 +180,11 @@ def _check_class_label(classes: int | None, class_label: int | str | None, unet:
     if isinstance(class_label, str):
         return
     if classes is not None and (class_label is None or class_label >= classes):
-        given = "which is null" if class_label is None else f"got {class_label}"
+        given = f"got {class_label}"
+        if class_label is None:
+            given = (
+                "which is null (a training starts from what `raycp weights convert --unconditional` makes)"
+            )
         raise ModelError(
             f"the network in {unet} is conditioned on one of {classes} classes: purifier.model.class_label must be "
             f"0 to {classes - 1}, none, mean or predicted, {given}."

@@ -13,20 +13,24 @@ from raycp.maths import consistency_scalings, edm_scalings, preconditioned
 from raycp.training.losses import Model
 
 
-def edm_model(unet: nn.Module, sigma_data: float) -> Model:
-    """D(x; sigma) of a diffusers U-Net under EDM preconditioning."""
+def edm_model(unet: nn.Module, sigma_data: float, conditioning_scale: float = 1.0) -> Model:
+    """D(x; sigma) of a U-Net under EDM preconditioning; `conditioning_scale` as in `NoiseSchedule`."""
 
     def denoise(x_BCHW: Tensor, sigma_B: Tensor) -> Tensor:
-        return preconditioned(_output_of(unet), x_BCHW, edm_scalings(sigma_B, sigma_data))
+        scalings = edm_scalings(sigma_B, sigma_data)
+        return preconditioned(_output_of(unet, conditioning_scale), x_BCHW, scalings)
 
     return denoise
 
 
-def consistency_model(unet: nn.Module, sigma_data: float, sigma_min: float) -> Model:
-    """f(x, t) of a diffusers U-Net under the consistency parametrisation."""
+def consistency_model(
+    unet: nn.Module, sigma_data: float, sigma_min: float, conditioning_scale: float = 1.0
+) -> Model:
+    """f(x, t) of a U-Net under the consistency parametrisation; `conditioning_scale` as in `NoiseSchedule`."""
 
     def purify(x_BCHW: Tensor, time_B: Tensor) -> Tensor:
-        return preconditioned(_output_of(unet), x_BCHW, consistency_scalings(time_B, sigma_data, sigma_min))
+        scalings = consistency_scalings(time_B, sigma_data, sigma_min)
+        return preconditioned(_output_of(unet, conditioning_scale), x_BCHW, scalings)
 
     return purify
 
@@ -63,9 +67,9 @@ def inherit(student: Any, teacher: Any, times_N: Tensor) -> None:
         layer.bias.copy_(solved[-1])
 
 
-def _output_of(unet: nn.Module) -> Callable[[Tensor, Tensor], Tensor]:
+def _output_of(unet: nn.Module, conditioning_scale: float) -> Callable[[Tensor, Tensor], Tensor]:
     def output(x_BCHW: Tensor, conditioning_B: Tensor) -> Tensor:
-        predicted: Tensor = unet(x_BCHW, conditioning_B, return_dict=False)[0]
+        predicted: Tensor = unet(x_BCHW, conditioning_scale * conditioning_B, return_dict=False)[0]
         return predicted
 
     return output

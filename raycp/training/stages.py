@@ -34,6 +34,7 @@ class Diffusion:
         sigma_data: standard deviation of the data.
         num_steps: times N of a consistency model's grid; None for a denoiser.
         sigma_min, sigma_max, rho: of that grid.
+        conditioning_scale: what the network's noise conditioning is multiplied by; see `NoiseSchedule`.
     """
 
     sigma_data: float = 0.5
@@ -41,6 +42,7 @@ class Diffusion:
     sigma_min: float = 0.002
     sigma_max: float = 80.0
     rho: float = 7.0
+    conditioning_scale: float = 1.0
 
     @cached_property
     def grid_N(self) -> Tensor:
@@ -75,14 +77,32 @@ def diffusion_of(config: StageConfig, earlier: Earlier) -> Diffusion | None:
         assert config.sigma_data is not None
         return Diffusion(config.sigma_data)
     if isinstance(config, ConsistencyStage):
-        sigma_data = config.sigma_data
-        if config.teacher is not None:
-            teacher = earlier[config.teacher].diffusion
-            assert teacher is not None
-            sigma_data = teacher.sigma_data
+        sigma_data, scale = config.sigma_data, 1.0
+        if config.start is not None:
+            before = earlier[config.start].diffusion
+            assert before is not None
+            sigma_data, scale = before.sigma_data, before.conditioning_scale
+        elif config.teacher is not None:
+            teacher = earlier[config.teacher]
+            assert teacher.diffusion is not None
+            sigma_data = teacher.diffusion.sigma_data
+            if not fitted_to_times(
+                teacher
+            ):  # the student sees the same conditioning: 250 ln(t) scale = ln(t)/4 ...
+                scale = teacher.diffusion.conditioning_scale / 1000
         assert sigma_data is not None
-        return Diffusion(sigma_data, config.num_steps, config.sigma_min, config.sigma_max, config.rho)
+        grid = config.num_steps, config.sigma_min, config.sigma_max, config.rho
+        return Diffusion(sigma_data, *grid, conditioning_scale=scale)
     return earlier[config.start].diffusion
+
+
+def fitted_to_times(teacher: Trained) -> bool:
+    """Whether a student inherits from this denoiser by `inherit`, into a network that diffusers fully describes.
+
+    From others it inherits all weights as they are, and with them the scale of their noise conditioning.
+    """
+    assert teacher.diffusion is not None
+    return hasattr(teacher.network, "time_embedding") and teacher.diffusion.conditioning_scale == 1
 
 
 def stage_loss(
@@ -99,9 +119,7 @@ def stage_loss(
     diffusion = diffusion_of(config, earlier)
     assert diffusion is not None
     if isinstance(config, DenoiserStage):
-        return _denoising_loss(
-            config, edm_model(network, diffusion.sigma_data), diffusion.sigma_data, batches
-        )
+        return _denoising_loss(config, _edm(network, diffusion), diffusion.sigma_data, batches)
     model = _consistency(network, diffusion)
     distance = _distance(config, earlier, lpips)
     if isinstance(config, ConsistencyStage):
@@ -109,7 +127,9 @@ def stage_loss(
         teacher = None
         if config.method == "distillation":
             assert config.teacher is not None
-            teacher = edm_model(earlier[config.teacher].network, diffusion.sigma_data)
+            taught = earlier[config.teacher]
+            assert taught.diffusion is not None
+            teacher = _edm(taught.network, taught.diffusion)
         following = _consistency(target, diffusion)
         return _consistency_loss(model, following, teacher, distance, diffusion.grid_N, batches)
     levels = 2 * torch.tensor(config.sigmas, dtype=torch.float64)
@@ -204,11 +224,7 @@ def trained_purifier(
 
     A consistency model is conditioned on the grid time nearest to the noise level, or on that level itself (`exact`).
     """
-    model = (
-        edm_model(network, diffusion.sigma_data)
-        if diffusion.num_steps is None
-        else _consistency(network, diffusion)
-    )
+    model = (_edm if diffusion.num_steps is None else _consistency)(network, diffusion)
 
     def purify(x_BCHW: Tensor, sigma: float) -> Tensor:
         time = torch.tensor(sigma, dtype=torch.float64)  # in float32 the boundary condition would be missed
@@ -232,8 +248,13 @@ def purifier_of(
     return trained_purifier(network, diffusion, isinstance(config, FinetuneStage) and config.time == "exact")
 
 
+def _edm(network: nn.Module, diffusion: Diffusion) -> Model:
+    return edm_model(network, diffusion.sigma_data, diffusion.conditioning_scale)
+
+
 def _consistency(network: nn.Module, diffusion: Diffusion) -> Model:
-    return consistency_model(network, diffusion.sigma_data, diffusion.sigma_min)
+    constants = diffusion.sigma_data, diffusion.sigma_min, diffusion.conditioning_scale
+    return consistency_model(network, *constants)
 
 
 def _distance(config: ConsistencyStage | FinetuneStage, earlier: Earlier, lpips: Distance | None) -> Distance:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -74,16 +73,8 @@ def denoiser(folder: Path, kind: Any = "edm", channels: int = 1, size: int = 8) 
     return folder
 
 
-def score_unet(folder: Path) -> Path:
-    network = ScoreUNet(8, 1, 4, [1, 2], 1, [4], False, False, 1, [1, 1])
-    save_denoiser(folder, network, "edm")
-    return folder
-
-
-def scaled(folder: Path) -> Path:
-    """As converted from an EDM model of consistency_models."""
-    path = denoiser(folder) / "scheduler" / "scheduler_config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"conditioning_scale": 1000.0}))
+def of_classes(folder: Path) -> Path:
+    save_denoiser(folder, ScoreUNet(8, 1, 4, [1, 2], 1, [4], False, False, 1, [1, 1], 5), "edm")
     return folder
 
 
@@ -124,8 +115,7 @@ def refused(result: tuple[int, str], tmp_path: Path, *words: str, status: int = 
             {"stage": "classifier", "noise_sigma": 0.2, "purifier": "parent"}, classifier,
             ("purifier of classifier", "it must be an EDM denoiser or a consistency model"),
         ),
-        (DISTIL, score_unet, ("models.parent.path: ", "is a ScoreUNet; raycp trains networks that are a UNet2DModel")),
-        (DISTIL, scaled, ("models.parent.path: ", "does not fully describe (conditioning_scale)")),
+        (DISTIL, of_classes, ("models.parent.path: ", "one of 5 classes", "raycp weights convert --unconditional")),
         (DISTIL, lambda f: f, ("models.parent.path: there is no directory",)),
     ],
 )  # fmt: skip

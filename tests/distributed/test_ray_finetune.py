@@ -16,7 +16,9 @@ from raycp.config.models import DenoiserModel
 from raycp.config.train import TrainConfig
 from raycp.distributed.train import train_models
 from raycp.errors import ModelError, RunMismatchError, TrainingError
-from raycp.models import read_denoiser
+from raycp.models import read_denoiser, save_denoiser
+from raycp.models.diffusers_denoiser import make_unet
+from raycp.models.score_unet import ScoreUNet
 
 COMMON = {"steps": 2, "batch_size": 4, "warmup_steps": 1}
 SIDE = 20
@@ -114,3 +116,47 @@ def test_backbones_that_cannot_be_used_are_named_before_anything_starts(
     with pytest.raises(error, match=message):
         train_models(config, str(tmp_path / "run"), print)
     assert not (tmp_path / "run" / "train.json").exists()
+
+
+@pytest.mark.ray
+def test_training_goes_on_from_published_networks(ray_cluster: None, folder: Path, tmp_path: Path) -> None:
+    """Networks that diffusers does not describe in full keep their conditioning, and are read back as they were."""
+    torch.manual_seed(0)
+    shape: tuple[Any, ...] = (SIDE, 3, 8, [1, 2], 1, [10], True, True, 2, [1, 3, 3, 1])
+    save_denoiser(tmp_path / "edm", ScoreUNet(*shape), "edm")
+    save_denoiser(tmp_path / "cd", ScoreUNet(*shape), "consistency", 1e-3, num_train_timesteps=6)
+    unet = {
+        "sample_size": SIDE, "in_channels": 3, "out_channels": 3, "block_out_channels": [8, 16], "layers_per_block": 1,
+        "norm_num_groups": 4, "down_block_types": ["DownBlock2D", "AttnDownBlock2D"],
+        "up_block_types": ["AttnUpBlock2D", "UpBlock2D"], "attention_heads": 2,
+    }  # fmt: skip
+    save_denoiser(tmp_path / "adm", make_unet(unet), "edm", 1000.0)
+    grid = {"num_steps": 6, "loss": "l2"}
+    config = training(
+        folder,
+        [
+            {"stage": "consistency", "name": "distilled", "teacher": "edm", **grid},
+            {"stage": "consistency", "name": "from-adm", "teacher": "adm", **grid},
+            {"stage": "consistency", "name": "trained", "start": "cd", "teacher": None, "method": "training", **grid},
+            {"stage": "consistency", "name": "further", "start": "cd", "teacher": "edm", **grid},
+            {"stage": "finetune", "start": "cd", "loss": "l2"},
+        ],
+        models={name: {"path": str(tmp_path / name)} for name in ("edm", "cd", "adm")},
+    )  # fmt: skip
+    assert train_models(config, str(tmp_path / "run"), lambda _: None)
+
+    def read(path: Path) -> Any:
+        return read_denoiser(DenoiserModel(path=str(path)))
+
+    start, teacher = read(tmp_path / "cd"), read(tmp_path / "edm")
+    for name in ("distilled", "trained", "further", "finetune"):
+        made = read(tmp_path / "run" / "models" / name)
+        assert made.recipe["class"] == "ScoreUNet" and made.recipe["network"] == start.recipe["network"]
+        assert made.recipe["schedule"] == start.recipe["schedule"]  # conditioned on 250 ln(t) / 1000
+        origin = teacher if name == "distilled" else start
+        moved = {key: np.abs(made.state[key] - origin.state[key]).max() for key in origin.state}
+        assert 0 < max(moved.values()) < 0.02  # two steps of Adam from there
+    student, adm = read(tmp_path / "run" / "models" / "from-adm"), read(tmp_path / "adm")
+    assert student.recipe["network"]["attention_heads"] == 2
+    assert "conditioning_scale" not in student.recipe["schedule"]  # 250 ln(t) both
+    assert np.abs(student.state["conv_in.weight"] - adm.state["conv_in.weight"]).max() < 0.02

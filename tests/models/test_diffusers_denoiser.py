@@ -247,7 +247,10 @@ def test_class_labels_are_for_conditional_networks_and_required_there(tmp_path: 
         read_denoiser(DenoiserModel(path=str(tmp_path / "free"), class_label=2))
     unet = saved(tmp_path / "labelled", "edm", num_class_embeds=5)
     for label, given in ((None, "which is null"), (5, "got 5")):
-        with pytest.raises(ModelError, match=rf"one of 5 classes: .*class_label must be 0 to 4, none, mean or predicted, {given}"):
+        with pytest.raises(
+            ModelError,
+            match=rf"one of 5 classes: .*class_label must be 0 to 4, none, mean or predicted, {given}",
+        ):
             read_denoiser(DenoiserModel(path=str(tmp_path / "labelled"), class_label=label))
     denoiser = build_denoiser(read_denoiser(DenoiserModel(path=str(tmp_path / "labelled"), class_label=4)))
     x = images(2, 1, 8, 8)

@@ -11,10 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from training_setups import train_config
 
+from raycp.config.stages import ConsistencyStage
 from raycp.maths import karras_grid
 from raycp.training.batches import Batches, LoadedImages
 from raycp.training.classifier_losses import consistency_regularised_loss
-from raycp.training.stages import Diffusion, Trained, stage_loss, trained_purifier
+from raycp.training.stages import Diffusion, Trained, diffusion_of, stage_loss, trained_purifier
 
 SIGMA = 0.5
 COMMON = {"steps": 1, "batch_size": 8}
@@ -168,3 +169,37 @@ def test_the_boundary_condition_is_exact(exact: bool) -> None:
     purify = trained_purifier(Large(), Diffusion(0.5, 8, 0.002, 2.0), exact)
     assert torch.equal(purify(x_BCHW, 0.002), x_BCHW)
     assert not torch.allclose(purify(x_BCHW, 0.5), x_BCHW)
+
+
+@pytest.mark.parametrize(("scale", "fits"), [(1.0, False), (7.0, False), (1.0, True)])
+def test_a_student_sees_the_conditioning_of_a_teacher_that_it_copies(scale: float, fits: bool) -> None:
+    """ln(t)/4 times the teacher's scale, or 250 ln(t) where its weights are solved for it."""
+    seen = []
+
+    class Looking(torch.nn.Module):
+        def forward(self, x: Tensor, conditioning_B: Tensor, return_dict: bool) -> tuple[Tensor]:
+            seen.append(conditioning_B)
+            return (x,)
+
+    network = Looking()
+    if fits:
+        network.time_embedding = torch.nn.Identity()  # type: ignore[assignment]
+    teacher = Trained(network, Diffusion(0.4, conditioning_scale=scale))
+    config = ConsistencyStage(stage="consistency", name="c", steps=1, teacher="t", num_steps=6, loss="l2")
+    diffusion = diffusion_of(config, {"t": teacher})
+    assert diffusion is not None and (diffusion.sigma_data, diffusion.num_steps) == (0.4, 6)
+    for constants in (teacher.diffusion, diffusion):
+        assert constants is not None
+        trained_purifier(network, constants, exact=True)(torch.zeros(2, 1, 4, 4), 3.0)
+    expected = 250 * np.log(3.0) if fits else scale * np.log(3.0) / 4
+    np.testing.assert_allclose(seen[0].numpy(), scale * np.log(3.0) / 4, rtol=1e-6)
+    np.testing.assert_allclose(seen[1].numpy(), expected, rtol=1e-6)
+
+
+def test_a_consistency_model_that_goes_on_keeps_its_conditioning() -> None:
+    before = Trained(torch.nn.Identity(), Diffusion(0.3, 40, conditioning_scale=1e-3))
+    config = ConsistencyStage(
+        stage="consistency", name="c", steps=1, start="s", teacher=None, method="training", num_steps=18
+    )
+    diffusion = diffusion_of(config, {"s": before})
+    assert diffusion == Diffusion(0.3, 18, conditioning_scale=1e-3)
