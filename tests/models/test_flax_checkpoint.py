@@ -9,6 +9,7 @@ import msgpack
 import numpy as np
 import pytest
 import torch
+from published_layouts import array, ncsnpp_state
 from safetensors.torch import load_file
 
 from raycp.errors import ModelError
@@ -37,79 +38,9 @@ def test_the_recorded_outputs(shared_data: Path, tmp_path: Path, kind: Any, reco
         assert t < 0.01 or float((found - io["denoised_from_params"][i : i + 1]).abs().max()) > 1e-3
 
 
-def array(value: np.ndarray) -> msgpack.ExtType:
-    return msgpack.ExtType(1, msgpack.packb([list(value.shape), value.dtype.name, value.tobytes()]))
-
-
-def published(channels: int = 128, blocks: int = 4, levels: int = 3) -> dict[str, torch.Tensor]:
-    """Parameters by the names and shapes of such a network, in the order in which flax numbers its modules."""
-    state: dict[str, torch.Tensor] = {}
-    width, numbered = 2 * channels, {"r": 0, "a": 0}
-
-    def dense(name: str, inside: int, outside: int) -> None:
-        state[f"{name}/kernel"], state[f"{name}/bias"] = torch.empty(inside, outside), torch.empty(outside)
-
-    def convolution(name: str, inside: int, outside: int, size: int = 3, kernel: str = "kernel") -> None:
-        state[f"{name}/{kernel}"] = torch.empty(size, size, inside, outside)
-        state[f"{name}/bias"] = torch.empty(outside)
-
-    def norm(name: str, count: int) -> None:
-        state[f"{name}/scale"], state[f"{name}/bias"] = torch.empty(count), torch.empty(count)
-
-    def resnet(inside: int, change: bool = False) -> None:
-        name = f"ResnetBlockBigGANpp_{numbered['r']}"
-        numbered["r"] += 1
-        norm(f"{name}/GroupNorm_0", inside)
-        convolution(f"{name}/Conv_0", inside, width)
-        dense(f"{name}/Dense_0", 4 * channels, width)
-        norm(f"{name}/GroupNorm_1", width)
-        convolution(f"{name}/Conv_1", width, width)
-        if change or inside != width:
-            convolution(f"{name}/Conv_2", inside, width, 1)
-
-    def attention() -> None:
-        name = f"AttnBlockpp_{numbered['a']}"
-        numbered["a"] += 1
-        norm(f"{name}/GroupNorm_0", width)
-        for number in range(4):
-            state[f"{name}/NIN_{number}/W"] = torch.empty(width, width)
-            state[f"{name}/NIN_{number}/b"] = torch.empty(width)
-
-    state["GaussianFourierProjection_0/W"] = torch.empty(channels)
-    dense("Dense_0", 2 * channels, 4 * channels)
-    dense("Dense_1", 4 * channels, 4 * channels)
-    convolution("Conv_0", 3, channels)
-    kept, now, pyramid = [channels], channels, 3
-    for level in range(levels):
-        for _ in range(blocks):
-            resnet(now)
-            now = width
-            if level == 1:
-                attention()
-            kept.append(now)
-        if level < levels - 1:
-            resnet(now, change=True)
-            convolution(f"Downsample_{level}/Conv2d_0", pyramid, width, kernel="weight")
-            pyramid = width
-            kept.append(now)
-    resnet(now)
-    attention()
-    resnet(now)
-    for level in reversed(range(levels)):
-        for _ in range(blocks + 1):
-            resnet(now + kept.pop())
-        if level == 1:
-            attention()
-        if level:
-            resnet(now, change=True)
-    norm("GroupNorm_0", width)
-    convolution("Conv_1", width, 3)
-    return state
-
-
 def test_the_published_size() -> None:
     with torch.device("meta"):
-        state = published()
+        state = ncsnpp_state()
     assert sum(tensor.numel() for tensor in state.values()) == PUBLISHED
     arguments, tensors = ncsnpp(state, 32, "checkpoint")
     assert (arguments["channels"], arguments["channel_mult"], arguments["num_blocks"]) == (128, [2, 2, 2], 4)
@@ -146,6 +77,6 @@ def test_what_is_something_else_is_named(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"checkpoint_80 is not laid out as an NCSN\+\+"):
         convert_denoiser(path, tmp_path / "out", Conversion("consistency"))
     with torch.device("meta"):
-        state = published(8, 1, 2)
+        state = ncsnpp_state(8, 1, 2)
     with pytest.raises(ModelError, match=r"1 tensors that such a network does not have, first Extra_0/bias"):
         ncsnpp({**state, "Extra_0/bias": torch.ones(1)}, 32, "checkpoint")
