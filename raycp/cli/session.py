@@ -14,6 +14,7 @@ from raycp.errors import ConfigError, RaycpError, RunMismatchError
 
 if TYPE_CHECKING:
     from raycp.config import RunConfig
+    from raycp.distributed.cost import SampleCost
     from raycp.distributed.job import Job
     from raycp.distributed.progress import Budget
 
@@ -54,7 +55,9 @@ def run_config(
             f"N = {config.certify.num_estimation} cannot certify them at any sigma"
         )
     if dry_run:
-        typer.echo(plan(job))
+        from raycp.distributed.cost import sample_costs
+
+        typer.echo(plan(job, sample_costs(job)))
         return True
 
     from raycp.cli.display import make_display
@@ -78,7 +81,7 @@ def run_config(
     return True
 
 
-def plan(job: Job) -> str:
+def plan(job: Job, costs: dict[float, SampleCost]) -> str:
     """The plan of a run and its size, for --dry-run."""
     config = job.config
     images, sigmas = len(job.images), config.certify.sigmas
@@ -100,6 +103,7 @@ def plan(job: Job) -> str:
         + (f", {job.purifier.parameters:,} parameters" if job.purifier else ""),
         "classifier": f"{config.classifier.kind}, {job.classifier.parameters:,} parameters, {job.num_classes} classes",
         "samples": f"{samples:,}{upper}",
+        "cost": _cost(samples // len(sigmas), costs),
         "batches": batches,
         "radii": ", ".join(f"{radius:g}" for radius in job.radii) or "-",
         "device": f"{config.numerics.device}, {config.numerics.dtype}, {config.engine.cpus_per_replica:g} CPU and "
@@ -109,6 +113,19 @@ def plan(job: Job) -> str:
         "noise slack": ", ".join(f"{sigma:g}: {slack:.1e}" for sigma, slack in job.slack.items()),
     }
     return "\n".join(f"{name:12} {text}" for name, text in rows.items())
+
+
+def _cost(samples: int, costs: dict[float, SampleCost]) -> str:
+    """Of all samples, `samples` at each sigma."""
+    each = [cost.operations / 1e9 for cost in costs.values()]
+    spread = f"{min(each):,.3g}" + (f" to {max(each):,.3g}" if max(each) > 1.001 * min(each) else "")
+    operations = samples * sum(cost.operations for cost in costs.values())
+    text = f"{spread} GFLOP per sample, {operations:.2g} FLOP in all: "
+    seconds = [cost.seconds for cost in costs.values() if cost.seconds is not None]
+    if seconds:
+        hours = samples * sum(seconds) / 3600
+        return text + f"about {hours:.2g} hours of one replica like this machine, measured on a batch of 4"
+    return text + f"{operations / 1e13 / 3600:.2g} hours of a device that does 10 TFLOP/s in these networks"
 
 
 def _command_line() -> str:

@@ -133,23 +133,26 @@ class Job:
         Raises:
             ModelError: the networks do not fit the images or each other.
         """
-        replica = self._on_cpu()
-        image = torch.from_numpy(np.array(self.images.images[0])).float()
-        if self.images.images.dtype == np.uint8:
-            image /= 255
+        replica = self.on_cpu()
         check_models(
             replica.base_classifier.purify,
             replica.denoiser,
             replica.classifier,
-            image,
+            self.first_image(),
             self.config.certify.sigmas,
         )
         return self
 
+    def first_image(self) -> torch.Tensor:
+        """Float32 [C, H, W] in [0, 1]."""
+        stored = self.images.images[0]
+        image = torch.from_numpy(np.array(stored)).float()
+        return image / 255 if stored.dtype == np.uint8 else image
+
     def examples(self) -> dict[str, np.ndarray]:
         """One noisy and purified sample of the first few images at each sigma, for looking at; see `RunResults`."""
         wanted = range(min(_EXAMPLES_PER_SIGMA, len(self.images)))
-        replica = self._on_cpu()
+        replica = self.on_cpu()
         replica.prepare(len(wanted))
         sigmas = self.config.certify.sigmas
         parts = [replica.examples(sigma, wanted) for sigma in sigmas]
@@ -165,9 +168,12 @@ class Job:
             "purified": _displayed(np.concatenate([part.purified for part in parts])),
         }
 
-    def _on_cpu(self) -> Replica:
-        plain = {"device": "cpu", "compile": False, "dtype": "float32"}
-        config = self.config.model_copy(update={"numerics": self.config.numerics.model_copy(update=plain)})
+    def on_cpu(self, plain: bool = True) -> Replica:
+        """A replica in this process; `plain` in float32 and not compiled, whatever the run is."""
+        changes: dict[str, Any] = {"device": "cpu"}
+        if plain:
+            changes |= {"compile": False, "dtype": "float32"}
+        config = self.config.model_copy(update={"numerics": self.config.numerics.model_copy(update=changes)})
         return Replica(replace(self.spec, config=resolved(config), device="cpu"))
 
 

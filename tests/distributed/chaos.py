@@ -38,7 +38,8 @@ BATCH_SECONDS = 0.02
 BATCH = 64
 REPLICAS = 2
 UNITS = 12
-LOG_STEPS = 5
+STEP_SECONDS = 0.05
+CHECKPOINT_STEPS = 10
 
 
 @dataclass
@@ -63,14 +64,15 @@ class Survived:
 
 
 class Driver:
-    """`raycp certify` or `raycp train` as a process, started again when it was killed."""
+    """A certification or a training as a process, started again when it was killed."""
 
-    def __init__(self, folder: Path, command: str, config: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, command: list[str], config: dict[str, Any]) -> None:
         folder.mkdir(exist_ok=True)
         self.run, self._log = folder / "run", folder / "log.txt"
         file = folder / "config.yaml"
         file.write_text(yaml.safe_dump(config))
-        self._command = [sys.executable, "-m", "raycp.cli.main", command, str(file), "--out", str(self.run)]
+        places = {"CONFIG": str(file), "RUN": str(self.run)}
+        self._command = [sys.executable, *(places.get(word, word) for word in command)]
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -151,6 +153,7 @@ def certify(folder: Path, minutes: float, seed: int = 0) -> Survived:
     """
     # REPLICAS for a third of the time, each a batch every BATCH_SECONDS; the rest is spent on starting them.
     per_unit = int(minutes * 60 * REPLICAS * BATCH / BATCH_SECONDS / UNITS * 0.35)
+    command = ["-m", "raycp.cli.main", "certify", "CONFIG", "--out", "RUN"]
     work = folder / "work"
     work.mkdir()
     counting = {
@@ -167,12 +170,12 @@ def certify(folder: Path, minutes: float, seed: int = 0) -> Survived:
             "address": cluster.address,
         }
         config = small_config(num_estimation=per_unit, classifier=counting, engine=engine)
-        driver = Driver(folder / "fire", "certify", resolved(config))
+        driver = Driver(folder / "fire", command, resolved(config))
         result = under_fire(driver, cluster, minutes, (4, 9), random.Random(seed))
     result.work_done = BATCH * sum(path.stat().st_size for path in work.iterdir())
     result.work_needed = UNITS * (per_unit + config.certify.num_selection)
     calm = small_config(num_estimation=per_unit, engine={"task_seconds": 5.0})
-    expected = Driver(folder / "calm", "certify", resolved(calm)).to_the_end()
+    expected = Driver(folder / "calm", command, resolved(calm)).to_the_end()
     assert certificates(driver.run).equals(certificates(expected)), "the tables differ"
     return result
 
@@ -184,31 +187,32 @@ def train(folder: Path, minutes: float, seed: int = 0) -> Survived:
         AssertionError: the weights differ from the undisturbed ones.
     """
 
-    def config(steps: int, every: int, **engine: Any) -> dict[str, Any]:
+    # Half of the time goes into starting again.
+    steps = max(1, int(minutes * 60 * 0.5 / STEP_SECONDS) // CHECKPOINT_STEPS) * CHECKPOINT_STEPS
+    made = folder / "steps"
+
+    def driver(name: str, seconds: float, **engine: Any) -> Driver:
         stage = {"stage": "denoiser", "steps": steps, "block_out_channels": [16, 16], "norm_num_groups": 4}
-        common = {"workers": 2, "log_steps": LOG_STEPS, "checkpoint_steps": every, "max_failures": 10_000}
-        return {"data": {"name": "digits"}, "stages": [stage | {"batch_size": 32}], "engine": common | engine}
+        common = {"workers": 2, "checkpoint_steps": CHECKPOINT_STEPS, "max_failures": 10_000}
+        config = {
+            "data": {"name": "digits"},
+            "stages": [stage | {"batch_size": 32}],
+            "engine": common | engine,
+        }
+        command = [str(HERE / "counted_training.py"), "CONFIG", "RUN", f"{made}-{name}", str(seconds)]
+        return Driver(folder / name, command, config)
 
-    def told(run: Path) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in (run / LOG).read_text().splitlines()]
-
-    trial = told(Driver(folder / "trial", "train", config(200, 200)).to_the_end())
-    rate = next(line for line in reversed(trial) if "loss" in line)["images_per_second"] / 32
-    every = max(LOG_STEPS, round(rate) // LOG_STEPS * LOG_STEPS)  # a checkpoint every second
-    steps = (
-        max(1, round(rate * minutes * 60 * 0.3) // every) * every
-    )  # most of the time is spent on starting again
     with LocalCluster(store=80 * 2**20, dashboard=False) as cluster:
         for _ in range(3):
             cluster.join()
-        driver = Driver(folder / "fire", "train", config(steps, every, address=cluster.address))
-        result = under_fire(driver, cluster, minutes, (15, 30), random.Random(seed))
-    lines = told(driver.run)
-    result.repeats = sum("restored" in line for line in lines)
-    result.work_done = LOG_STEPS * sum("loss" in line and "again" not in line for line in lines)
+        fire = driver("fire", STEP_SECONDS, address=cluster.address)
+        result = under_fire(fire, cluster, minutes, (15, 30), random.Random(seed))
+    told = [json.loads(line) for line in (fire.run / LOG).read_text().splitlines()]
+    result.repeats = sum("restored" in line for line in told)
+    result.work_done = Path(f"{made}-fire").stat().st_size
     result.work_needed = steps
-    expected = Driver(folder / "calm", "train", config(steps, every)).to_the_end()
-    ours, theirs = (read_model(str(run / MODELS / "denoiser")).sha256 for run in (driver.run, expected))
+    expected = driver("calm", 0.0).to_the_end()
+    ours, theirs = (read_model(str(run / MODELS / "denoiser")).sha256 for run in (fire.run, expected))
     assert ours == theirs, "the weights differ"
     return result
 
