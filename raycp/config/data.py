@@ -56,6 +56,49 @@ class Cifar10Data(_Data):
     """test: 10,000 images; train: the five batches in order, 50,000."""
 
 
+class Cifar100Data(_Data):
+    """CIFAR-100 as published: the binary (`train.bin`) or the python (`train`) files."""
+
+    name: Literal["cifar100"]
+    path: Location
+    """Folder that holds the files."""
+    split: Literal["train", "test"] = "test"
+    """test: 10,000 images; train: 50,000."""
+    labels: Literal["fine", "coarse"] = "fine"
+    """fine: the 100 classes; coarse: the 20 groups that they form."""
+
+
+class MnistData(_Data):
+    """The idx files (`train-images-idx3-ubyte`, gzip or not) of MNIST, Fashion-MNIST or KMNIST: 28x28, one channel.
+
+    All three use the same file names and sizes, and nothing in the files tells them apart: `name` says what the
+    classes are.
+    """
+
+    name: Literal["mnist", "fashion_mnist", "kmnist"]
+    path: Location
+    """Folder that holds the files."""
+    split: Literal["train", "test"] = "test"
+    """test: 10,000 images (`t10k-...`); train: 60,000."""
+
+
+class DownsampledImagenetData(_Data):
+    """Downsampled ImageNet (Chrabaszcz et al. 2017, arXiv 1707.08819), with labels, of 8, 16, 32 or 64 pixels.
+
+    The `.npz` files or the older python ones (`val_data`); how long their rows are tells the size. Not the unlabelled
+    sets of van den Oord et al. 2016, whose files are called `train_64x64` and `valid_64x64`.
+    """
+
+    name: Literal["downsampled_imagenet"]
+    path: Location
+    """Folder that holds the files of one size, itself or in the folders that the archives unpack to."""
+    split: Literal["train", "val"] = "val"
+    """val: 50,000 images, in an order of their own (see `raycp/data/downsampled_imagenet.py`); train: 1,281,167."""
+    class_order: Literal["wordnet", "published"] = "wordnet"
+    """wordnet: classes sorted by WordNet id, as classifiers of ImageNet (timm's, torchvision's) number them; published:
+    the order of these files, in which class 0 is the kit fox and not the tench."""
+
+
 class EncodedData(_Data):
     """Images that Pillow decodes. All must end with one size and one mode; these keys bring them there."""
 
@@ -113,5 +156,13 @@ class NpzData(_Data):
 
 
 DataConfig = Annotated[
-    DigitsData | Cifar10Data | ParquetData | FolderData | NpzData, Field(discriminator="name")
+    DigitsData
+    | Cifar10Data
+    | Cifar100Data
+    | MnistData
+    | DownsampledImagenetData
+    | ParquetData
+    | FolderData
+    | NpzData,
+    Field(discriminator="name"),
 ]

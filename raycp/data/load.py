@@ -4,11 +4,24 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from raycp.config.data import Cifar10Data, DataConfig, DigitsData, FolderData, NpzData, ParquetData
+from raycp.config.data import (
+    Cifar10Data,
+    Cifar100Data,
+    DataConfig,
+    DigitsData,
+    DownsampledImagenetData,
+    FolderData,
+    MnistData,
+    NpzData,
+    ParquetData,
+)
 from raycp.data.cifar10 import read_cifar10
+from raycp.data.cifar100 import read_cifar100
 from raycp.data.digits import read_digits
+from raycp.data.downsampled_imagenet import read_downsampled_imagenet
 from raycp.data.folder import read_folder
 from raycp.data.images import ImageSet
+from raycp.data.mnist import read_mnist
 from raycp.data.npz import read_npz
 from raycp.data.parquet import read_parquet
 from raycp.errors import DataError
@@ -33,6 +46,12 @@ def _read(config: DataConfig) -> ImageSet:
             return read_digits(config)
         case Cifar10Data():
             return read_cifar10(config)
+        case Cifar100Data():
+            return read_cifar100(config)
+        case MnistData():
+            return read_mnist(config)
+        case DownsampledImagenetData():
+            return read_downsampled_imagenet(config)
         case ParquetData():
             return read_parquet(config)
         case FolderData():

@@ -75,13 +75,13 @@ class Member:
         return chosen
 
 
-def read_member(path: Path, key: str, config_key: str) -> Member:
+def read_member(path: Path, key: str, config_key: str | None = None) -> Member:
     """Describe the array `key` of the archive `path`.
 
     Args:
         path: the `.npz` file.
         key: name of the array.
-        config_key: dotted path of the configuration that chose `key`, for messages.
+        config_key: dotted path of the configuration that chose `key`, for messages; None: the layout asks for it.
 
     Raises:
         DataError: not an archive, no such array, or a damaged header.
@@ -90,9 +90,12 @@ def read_member(path: Path, key: str, config_key: str) -> Member:
     with _archive(path) as archive:
         arrays = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
         if key not in arrays:
-            raise DataError(
-                f"{config_key} is {key}, but {path} has no such array; it has: {', '.join(arrays) or 'none'}."
+            lacking = (
+                f"{path} has no array {key}"
+                if config_key is None
+                else f"{config_key} is {key}, but {path} has no such array"
             )
+            raise DataError(f"{lacking}; it has: {', '.join(arrays) or 'none'}.")
         info = archive.getinfo(f"{key}.npy")
         if info.flag_bits & 1 or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise DataError(

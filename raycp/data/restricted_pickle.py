@@ -1,4 +1,4 @@
-"""Reads a pickled dictionary of plain values and integer arrays without running code.
+"""Reads a pickled dictionary of plain values and arrays of numbers without running code.
 
 A pickle names functions ("globals") and has them called. Here only the globals of a pickled numpy array are
 known, and each of them is a stand-in written below: the real `dtype.__setstate__` and `ndarray.__setstate__`
@@ -7,7 +7,6 @@ believe the file, which can thereby pass bytes off as object pointers. Everythin
 
 from __future__ import annotations
 
-import io
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 
 from raycp.errors import DataError, UnsafeFileError
 
-_INTEGERS = ("u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8")
+_NUMBERS = ("u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "f4", "f8")
 
 # What a damaged pickle can make the pickle machine raise.
 _DAMAGE = (
@@ -38,7 +37,7 @@ class _RefusedError(Exception):
 
 
 class _DTypeStandIn:
-    """An integer dtype; nothing of it but the byte order can be set by the file."""
+    """A dtype of integers or floats; nothing of it but the byte order can be set by the file."""
 
     __slots__ = ("dtype",)
 
@@ -46,8 +45,8 @@ class _DTypeStandIn:
         text = name.decode("ascii") if isinstance(name, bytes) else name
         if text.startswith("O"):
             raise _RefusedError("holds an array of Python objects")
-        if text not in _INTEGERS:
-            raise pickle.UnpicklingError(f"an array of dtype {text!r}, where only integers are expected")
+        if text not in _NUMBERS:
+            raise pickle.UnpicklingError(f"an array of dtype {text!r}, where only numbers are expected")
         self.dtype = np.dtype(text)
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
@@ -57,7 +56,7 @@ class _DTypeStandIn:
             or order not in ("|", "<", ">", b"|", b"<", b">")
             or rest != [None, None, None, -1, -1, 0]
         ):
-            raise pickle.UnpicklingError("an integer dtype with an unusual state")
+            raise pickle.UnpicklingError("a dtype with an unusual state")
         text = order.decode("ascii") if isinstance(order, bytes) else order
         self.dtype = np.dtype(text + self.dtype.str[1:])
 
@@ -73,7 +72,7 @@ class _ArrayStandIn:
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         _, shape, dtype, is_fortran, content = state
         if not isinstance(dtype, _DTypeStandIn) or not isinstance(content, bytes):
-            raise pickle.UnpicklingError("an array that is not made of integers")
+            raise pickle.UnpicklingError("an array that is not made of numbers")
         if not isinstance(shape, tuple) or not all(type(size) is int and size >= 0 for size in shape):
             raise pickle.UnpicklingError("an array with an impossible shape")
         self.array = np.frombuffer(content, dtype.dtype).reshape(shape, order="F" if is_fortran else "C")
@@ -122,7 +121,7 @@ class _RestrictedUnpickler(pickle.Unpickler):
 
 
 def read_pickled_dict(path: Path) -> dict[str, object]:
-    """The dictionary in `path`; keys are text, and arrays among its values are numpy arrays of integers.
+    """The dictionary in `path`; keys are text, and arrays among its values are numpy arrays of numbers.
 
     Text that Python 2 wrote is returned as bytes, except for the keys.
 
@@ -132,7 +131,8 @@ def read_pickled_dict(path: Path) -> dict[str, object]:
         DataError: the file cannot be read, is damaged, or does not hold a dictionary.
     """
     try:
-        loaded = _RestrictedUnpickler(io.BytesIO(path.read_bytes()), encoding="bytes").load()
+        with path.open("rb") as file:  # not its bytes: the arrays would be in memory twice
+            loaded = _RestrictedUnpickler(file, encoding="bytes").load()
     except _RefusedError as err:
         raise UnsafeFileError(
             f"{path} is a pickle that {err}, which a data set does not need and which could run code. Nothing "

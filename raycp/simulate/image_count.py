@@ -7,7 +7,17 @@ from typing import assert_never
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from raycp.config.data import Cifar10Data, DataConfig, DigitsData, FolderData, NpzData, ParquetData
+from raycp.config.data import (
+    Cifar10Data,
+    Cifar100Data,
+    DataConfig,
+    DigitsData,
+    DownsampledImagenetData,
+    FolderData,
+    MnistData,
+    NpzData,
+    ParquetData,
+)
 from raycp.data.location import local_path
 from raycp.data.npz_member import read_member
 from raycp.data.parquet_files import find_parquet_files
@@ -15,7 +25,9 @@ from raycp.data.selection import select_indices
 from raycp.errors import ConfigError, DataError
 
 _DIGITS = {"test": 360, "train": 1_437}
-_CIFAR10 = {"test": 10_000, "train": 50_000}
+_CIFAR = {"test": 10_000, "train": 50_000}
+_MNIST = {"test": 10_000, "train": 60_000}
+_IMAGENET = {"val": 50_000, "train": 1_281_167}
 
 
 def count_images(config: DataConfig) -> int:
@@ -34,8 +46,12 @@ def _total(config: DataConfig) -> int:
     match config:
         case DigitsData():
             return _DIGITS[config.split]
-        case Cifar10Data():
-            return _CIFAR10[config.split]
+        case Cifar10Data() | Cifar100Data():
+            return _CIFAR[config.split]
+        case MnistData():
+            return _MNIST[config.split]
+        case DownsampledImagenetData():
+            return _IMAGENET[config.split]
         case NpzData():
             return read_member(local_path(config.path), config.images_key, "data.images_key").shape[0]
         case ParquetData():

@@ -130,7 +130,8 @@ def test_both_kinds_of_batch_size_are_named() -> None:
         ("purifier: {king: edm}", "purifier needs the key 'kind'."),
         ("data: {}", "data needs the key 'name'."),
         ("data: {name: cifar11}",
-         "data.name must be one of 'digits', 'cifar10', 'parquet', 'folder', 'npz', got 'cifar11'."),
+         "data.name must be one of 'digits', 'cifar10', 'cifar100', 'mnist', 'fashion_mnist', 'kmnist', "
+         "'downsampled_imagenet', 'parquet', 'folder', 'npz', got 'cifar11'."),
         ("purifier: {kind: edm}", "purifier.model is required."),
         ("purifier: {kind: edm, model: {}}", "purifier.model.path is required."),
         ("data: {name: cifar10}", "data.path is required."),

@@ -11,7 +11,9 @@ from raycp.config.data import DataConfig
 from raycp.data import load, load_images
 from raycp.errors import DataError
 
-LAYOUTS = ["cifar10", "parquet", "folder", "npz"]
+LAYOUTS = [
+    "cifar10", "cifar100", "mnist", "fashion_mnist", "kmnist", "downsampled_imagenet", "parquet", "folder", "npz",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
