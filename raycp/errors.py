@@ -25,6 +25,10 @@ class ModelError(RaycpError):
     """Weights or a model directory that are missing, damaged, or of another architecture."""
 
 
+class FetchError(RaycpError):
+    """A published file that cannot be fetched, or did not arrive as it was published."""
+
+
 class UnsafeFileError(RaycpError):
     """A file that would run code if it were loaded in the ordinary way."""
 

@@ -15,13 +15,14 @@ PACKAGE = Path(__file__).resolve().parents[1] / "raycp"
 # Imports point down: a module may import its own layer and those that stand after it.
 LAYERS = (
     "cli", "bench", "verify", "distributed", "simulate", "runs", "certify", "sampling", "purifiers", "models",
-    "report", "training", "data", "maths", "statistics", "config", "storage", "errors",
+    "report", "training", "data", "maths", "statistics", "config", "published", "storage", "errors",
 )  # fmt: skip
 # Packages beyond the standard library that these layers may import, anywhere in their code.
 THIRD_PARTY = {
     "errors": set(),
     "storage": {"pyarrow"},
     "config": {"pydantic", "yaml"},
+    "published": {"requests"},
     "statistics": {"numpy", "scipy"},
     "maths": {"torch", "numpy"},
     "certify": {"numpy"},

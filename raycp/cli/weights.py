@@ -1,4 +1,4 @@
-"""`raycp weights`: published files, looked into and converted."""
+"""`raycp weights`: published files, fetched, looked into and converted."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from raycp.cli.weights_fetch import fetch
+
 if TYPE_CHECKING:
     from raycp.models.file_facts import FileFacts
 
 weights = typer.Typer(
-    name="weights", no_args_is_help=True, help="Look into published weights files, and convert them."
+    name="weights", no_args_is_help=True, help="Fetch published weights files, look into them, convert them."
 )
+weights.command()(fetch)
 
 _File = Annotated[str, typer.Argument(metavar="FILE", help="A weights file.", show_default=False)]
 

@@ -1,0 +1,64 @@
+"""Finding a published model: by its name, and by the path of a file that is missing."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import PurePosixPath
+
+from raycp.errors import ConfigError
+from raycp.published.entries import ENTRIES
+from raycp.published.entry import Published
+
+PUBLISHED: dict[str, Published] = {entry.name: entry for entry in ENTRIES}
+
+
+def find(name: str) -> Published:
+    """The entry of this name.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if name in PUBLISHED:
+        return PUBLISHED[name]
+    close = [known for known in PUBLISHED if name and name in known]
+    close = (close or difflib.get_close_matches(name, PUBLISHED, n=3, cutoff=0.5))[:5]
+    hint = f"did you mean {', '.join(close)}? " if close else ""
+    raise ConfigError(f"no published model is called {name!r}; {hint}`raycp weights fetch` lists all.")
+
+
+def missing_help(path: str) -> str | None:
+    """Where the model comes from whose path in a configuration leads nowhere.
+
+    Args:
+        path: of a file or folder, as written, e.g. `models/cd-lpips-cifar10`; its last parts tell which model it is.
+
+    Returns:
+        Sentences with the commands that put it at that path; None where the path is that of no published model.
+    """
+    written = PurePosixPath(path)
+    # A model's folder, a file of it (`unet/config.json`), or one that waits to be converted.
+    for place in (written, *written.parents[:2]):
+        for entry in PUBLISHED.values():
+            if place.name == PurePosixPath(entry.place).name and (place == written or not entry.is_file):
+                return _commands(entry, place)
+            if place == written.parent and place.name == entry.name and written.name in _paths(entry):
+                return f"`{entry.fetch_command(str(place))}` fetches it ({_about(entry)})."
+    return None
+
+
+def _commands(entry: Published, place: PurePosixPath) -> str:
+    if not entry.files:
+        return f"It is published at {entry.page} ({_about(entry)}). {entry.by_hand}"
+    if entry.convert is not None:
+        convert = entry.convert_command(place=str(place))
+        return f"It is published ({_about(entry)}): `{entry.fetch_command()}`, then `{convert}`."
+    folder = place.parent if entry.is_file else place
+    return f"`{entry.fetch_command(str(folder))}` fetches it ({_about(entry)})."
+
+
+def _about(entry: Published) -> str:
+    return f"{entry.what}; licence: {entry.licence}"
+
+
+def _paths(entry: Published) -> list[str]:
+    return [file.path for file in entry.files]
