@@ -25,6 +25,10 @@ class ModelError(RaycpError):
     """Weights or a model directory that are missing, damaged, or of another architecture."""
 
 
+class MissingFilesError(RaycpError):
+    """Files or folders that a configuration names and that are not there."""
+
+
 class FetchError(RaycpError):
     """A published file that cannot be fetched, or did not arrive as it was published."""
 

@@ -75,4 +75,5 @@ def _paths(config: Path) -> list[str]:
     from raycp.config.train import TrainConfig
 
     loaded = load_config(TrainConfig if config.stem.startswith("train") else RunConfig, config)
-    return [str(Path(place).expanduser().absolute()) for place in locations(loaded) if "://" not in place]
+    places = dict.fromkeys(locations(loaded).values())
+    return [str(Path(place).expanduser().absolute()) for place in places if "://" not in place]

@@ -183,19 +183,24 @@ def without_locations(config: Frozen) -> dict[str, Any]:
     return result
 
 
-def locations(config: Frozen) -> list[str]:
-    """The values of all fields marked `Location`, each once, in order."""
-    found: list[str] = []
+def locations(config: Frozen) -> dict[str, str]:
+    """The values of all fields marked `Location` by their keys, such as `purifier.model.path`, in order."""
+    found: dict[str, str] = {}
     for name, field in type(config).model_fields.items():
         value = getattr(config, name)
         if _is_location(field):
-            found += [] if value is None else [value]
+            found |= {} if value is None else {name: value}
             continue
-        items = value.values() if isinstance(value, dict) else value if isinstance(value, tuple) else [value]
-        for item in items:
+        if isinstance(value, dict):
+            items = {f"{name}.{key}": item for key, item in value.items()}
+        elif isinstance(value, tuple):
+            items = {f"{name}.{number}": item for number, item in enumerate(value)}
+        else:
+            items = {name: value}
+        for key, item in items.items():
             if isinstance(item, Frozen):
-                found += locations(item)
-    return list(dict.fromkeys(found))
+                found |= {f"{key}.{inner}": place for inner, place in locations(item).items()}
+    return found
 
 
 def _is_location(field: FieldInfo) -> bool:

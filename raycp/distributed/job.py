@@ -14,6 +14,7 @@ from raycp.certify.radii import largest_radii, table_radii
 from raycp.certify.rules import FixedRule, PredictRule, Rule
 from raycp.certify.sequential import sequential_rule
 from raycp.config import RunConfig, resolved
+from raycp.config.missing import require_files
 from raycp.data import ImageSet, load_images, require_grid
 from raycp.distributed.replica import Replica, ReplicaSpec
 from raycp.errors import DataError
@@ -181,8 +182,10 @@ def prepare_job(kind: Kind, config: RunConfig) -> Job:
     """Read and check all that a run needs.
 
     Raises:
+        MissingFilesError: files that the configuration names are not there; all of them, and where they come from.
         DataError, ModelError, ConfigError: what is missing, damaged or does not fit, by name.
     """
+    require_files(config)
     images = load_images(config.data)
     sigmas = config.certify.sigmas
     slack = dict.fromkeys(sigmas, 0.0)

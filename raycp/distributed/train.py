@@ -14,6 +14,7 @@ import numpy as np
 
 from raycp.config import Engine, differences, resolved, without_locations
 from raycp.config.data import DataConfig
+from raycp.config.missing import require_files
 from raycp.config.stages import backbone_of
 from raycp.config.train import TrainConfig
 from raycp.data import ImageSet, load_images, require_grid
@@ -52,11 +53,13 @@ def train_models(
         Whether anything was trained.
 
     Raises:
+        MissingFilesError: files that the configuration names are not there.
         RunMismatchError: `out` holds a training with another configuration.
         TrainingError: a stage cannot go on; what was trained is kept.
         ClusterError: fewer CPUs or GPUs than the workers want.
     """
     storage = Storage(out)
+    require_files(config)
     images: ImageSet | StoredImages
     if config.streaming is None:
         images = require_grid(load_images(config.data))

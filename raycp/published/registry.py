@@ -9,6 +9,8 @@ from raycp.errors import ConfigError
 from raycp.published.entries import ENTRIES
 from raycp.published.entry import Published
 
+UNCONDITIONAL = "-unconditional"
+
 PUBLISHED: dict[str, Published] = {entry.name: entry for entry in ENTRIES}
 
 
@@ -31,6 +33,7 @@ def missing_help(path: str) -> str | None:
 
     Args:
         path: of a file or folder, as written, e.g. `models/cd-lpips-cifar10`; its last parts tell which model it is.
+            With `-unconditional` at its end it is what `--unconditional` makes of a class-conditional one.
 
     Returns:
         Sentences with the commands that put it at that path; None where the path is that of no published model.
@@ -39,19 +42,21 @@ def missing_help(path: str) -> str | None:
     # A model's folder, a file of it (`unet/config.json`), or one that waits to be converted.
     for place in (written, *written.parents[:2]):
         for entry in PUBLISHED.values():
-            if place.name == PurePosixPath(entry.place).name and (place == written or not entry.is_file):
-                return _commands(entry, place)
+            named = place.name in (usual := PurePosixPath(entry.place).name, usual + UNCONDITIONAL)
+            if named and (place == written or not entry.is_file):
+                return _commands(entry, place, place.name != usual)
             if place == written.parent and place.name == entry.name and written.name in _paths(entry):
                 return f"`{entry.fetch_command(str(place))}` fetches it ({_about(entry)})."
     return None
 
 
-def _commands(entry: Published, place: PurePosixPath) -> str:
+def _commands(entry: Published, place: PurePosixPath, unconditional: bool) -> str:
     if not entry.files:
         return f"It is published at {entry.page} ({_about(entry)}). {entry.by_hand}"
     if entry.convert is not None:
         convert = entry.convert_command(place=str(place))
-        return f"It is published ({_about(entry)}): `{entry.fetch_command()}`, then `{convert}`."
+        more = " --unconditional" if unconditional else ""
+        return f"It is published ({_about(entry)}): `{entry.fetch_command()}`, then `{convert}{more}`."
     folder = place.parent if entry.is_file else place
     return f"`{entry.fetch_command(str(folder))}` fetches it ({_about(entry)})."
 
