@@ -80,6 +80,8 @@ def run_config(
 
 def plan(job: Job) -> str:
     """The plan of a run and its size, for --dry-run."""
+    from raycp.models import classifier_input
+
     config = job.config
     images, sigmas = len(job.images), config.certify.sigmas
     kind_of_rule = config.certify.rule if job.kind == "certify" else "fixed"
@@ -99,6 +101,7 @@ def plan(job: Job) -> str:
         "purifier": f"{config.purifier.kind}"
         + (f", {job.purifier.parameters:,} parameters" if job.purifier else ""),
         "classifier": f"{config.classifier.kind}, {job.classifier.parameters:,} parameters, {job.num_classes} classes",
+        "sees": classifier_input(job.classifier),
         "samples": f"{samples:,}{upper}",
         "batches": batches,
         "radii": ", ".join(f"{radius:g}" for radius in job.radii) or "-",

@@ -88,6 +88,20 @@ def build_classifier(bundle: Bundle) -> Classifier:
     return classifier.eval()
 
 
+def classifier_input(bundle: Bundle) -> str:
+    """What a classifier does to an image before its network, in words."""
+    recipe = bundle.recipe
+    steps = ["pixels cut to whole 255ths"] if recipe.get("truncate", False) else []
+    if recipe["resize"] is not None:
+        resize = Resize(**recipe["resize"])
+        antialias = ", antialias" if resize.antialias and resize.interpolation != "nearest" else ""
+        steps.append(f"resized to {resize.size}x{resize.size} ({resize.interpolation}{antialias})")
+    if recipe["mean"] is not None:
+        mean, std = (", ".join(f"{value:g}" for value in recipe[name]) for name in ("mean", "std"))
+        steps.append(f"less mean {mean}, by std {std}")
+    return "; ".join(steps) or "the image as it is"
+
+
 def _network(recipe: Mapping[str, Any]) -> nn.Module:
     kind, arguments = recipe["kind"], recipe["arguments"]
     if kind == "timm":

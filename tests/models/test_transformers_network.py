@@ -18,7 +18,7 @@ from torch import Tensor
 from raycp.config import parse_config
 from raycp.config.models import TransformersClassifier
 from raycp.errors import ModelError, UnsafeFileError
-from raycp.models import Bundle, build_classifier, read_classifier
+from raycp.models import Bundle, build_classifier, classifier_input, read_classifier
 
 PREPROCESSOR = {
     "do_resize": True, "size": 32, "resample": 2, "do_normalize": True, "image_mean": [0.5, 0.4, 0.3],
@@ -134,6 +134,14 @@ def test_nothing_comes_from_the_network(folder: Path, monkeypatch: pytest.Monkey
 def test_old_and_new_preprocessors_say_the_same(folder: Path, made: Path, changes: dict[str, Any]) -> None:
     edit(folder, **changes)
     assert read(folder).sha256 == read(made).sha256
+
+
+def test_what_a_classifier_sees_is_said(made: Path, folder: Path) -> None:
+    resized = "resized to 32x32 (bilinear, antialias); less mean 0.5, 0.4, 0.3, by std 0.5, 0.25, 0.2"
+    assert classifier_input(read(made)) == resized
+    assert classifier_input(read(made, truncate=True)) == f"pixels cut to whole 255ths; {resized}"
+    edit(folder, do_resize=False, do_normalize=False)
+    assert classifier_input(read(folder)) == "the image as it is"
 
 
 def test_the_configuration_goes_before_the_folder(folder: Path, made: Path) -> None:
