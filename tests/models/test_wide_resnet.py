@@ -121,9 +121,9 @@ def test_files_of_before_pytorch_0_4(tmp_path: Path, zipped: bool) -> None:
 
 def attacks(network: nn.Module, victim: Path) -> dict[str, Any]:
     call = _Call(os.system, f"touch {victim}")
-    nested = random_copy(network)
+    nested = copy_of(network)
     nested.__dict__["extra"] = call
-    deep = random_copy(network)
+    deep = copy_of(network)
     deep.layer1[0]._forward_hooks = OrderedDict({0: call})  # type: ignore[index,union-attr]
     return {
         "at the top": {"net": network, "acc": call},
@@ -137,7 +137,7 @@ def attacks(network: nn.Module, victim: Path) -> dict[str, Any]:
     }
 
 
-def random_copy(network: nn.Module) -> nn.Module:
+def copy_of(network: nn.Module) -> nn.Module:
     return pickle.loads(pickle.dumps(network))
 
 
