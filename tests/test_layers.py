@@ -33,7 +33,7 @@ THIRD_PARTY = {
     "simulate": {"numpy", "scipy", "pyarrow", "matplotlib"},
 }
 HEAVY = ("torch", "torchvision", "ray", "numpy", "scipy", "pyarrow", "pandas", "matplotlib", "sklearn", "diffusers",
-         "timm", "lpips", "triton", "mpmath", "PIL")  # fmt: skip
+         "timm", "transformers", "lpips", "triton", "mpmath", "PIL")  # fmt: skip
 LONGEST_FILE = 400
 
 MODULES = sorted(PACKAGE.rglob("*.py"))

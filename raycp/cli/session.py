@@ -83,6 +83,8 @@ def run_config(
 
 def plan(job: Job, costs: dict[float, SampleCost]) -> str:
     """The plan of a run and its size, for --dry-run."""
+    from raycp.models import classifier_input
+
     config = job.config
     images, sigmas = len(job.images), config.certify.sigmas
     kind_of_rule = config.certify.rule if job.kind == "certify" else "fixed"
@@ -102,6 +104,7 @@ def plan(job: Job, costs: dict[float, SampleCost]) -> str:
         "purifier": f"{config.purifier.kind}"
         + (f", {job.purifier.parameters:,} parameters" if job.purifier else ""),
         "classifier": f"{config.classifier.kind}, {job.classifier.parameters:,} parameters, {job.num_classes} classes",
+        "sees": classifier_input(job.classifier),
         "samples": f"{samples:,}{upper}",
         "cost": _cost(samples // len(sigmas), costs),
         "batches": batches,

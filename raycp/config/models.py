@@ -175,7 +175,69 @@ class CifarResNetClassifier(_Classifier):
     std: tuple[Float, ...] | None = (0.229, 0.224, 0.225)
 
 
+class WideResNetClassifier(_Classifier):
+    """Wide-ResNet-28-10 and its like for CIFAR, of meliketoy/wide-resnet.pytorch; the file tells which."""
+
+    kind: Literal["wide_resnet"]
+    weights: Location
+    """A published `.t7` file, which holds the whole network pickled (none of it is run), or a state_dict."""
+    mean: tuple[Float, ...] | None = (0.4914, 0.4822, 0.4465)
+    """As in the evaluations of DensePure and of Li et al. (2024)."""
+    std: tuple[Float, ...] | None = (0.2471, 0.2435, 0.2616)
+    """Likewise; the repository itself trains with (0.2023, 0.1994, 0.2010)."""
+
+
+class SmoothingResNetClassifier(_Classifier):
+    """ResNet-110 and its like for CIFAR, of locuslab/smoothing and what came after it; the file tells which."""
+
+    kind: Literal["smoothing_resnet"]
+    weights: Location
+    """A `checkpoint.pth.tar`, or its state_dict as torch or safetensors file."""
+    mean: tuple[Float, ...] | None = None
+    """Null, with std: what the file holds under `0.means` and `0.sds`, else the published (0.4914, 0.4822, 0.4465)."""
+    std: tuple[Float, ...] | None = None
+    """Published: (0.2023, 0.1994, 0.2010); [1, 1, 1] for the models of Salman et al. (2019) that only centre."""
+
+
+class TorchvisionClassifier(_Classifier):
+    """A classification network of torchvision."""
+
+    kind: Literal["torchvision"]
+    name: str
+    """Model name in torchvision, for example `resnet50`."""
+    num_classes: int = Field(ge=2)
+    weights: Location
+    """A safetensors (or weights-only torch) file."""
+    state_key: str | None = None
+    """Key under which a torch file keeps its state_dict."""
+    strip_prefix: str = ""
+    """Prefix to take off every key, for example `1.module.`."""
+    kwargs: dict[str, Any] = {}
+    """Further arguments of `torchvision.models.get_model`."""
+
+
+class TransformersClassifier(_Classifier):
+    """An image classifier of the transformers library, in a folder that `save_pretrained` wrote."""
+
+    kind: Literal["transformers"]
+    path: Location
+    """Folder with config.json, preprocessor_config.json and model.safetensors (whole or in shards)."""
+    resize: Resize | None = None
+    """Null: as preprocessor_config.json says, the whole image to the size of the network's input."""
+    mean: tuple[Float, ...] | None = None
+    """Null, with std: as preprocessor_config.json says."""
+    truncate: bool = False
+    """Cut pixels to whole 255ths, towards zero, before the resize, as Li et al. (2024) do; Carlini et al. do not."""
+
+
 ClassifierConfig = Annotated[
-    TimmClassifier | DirectoryClassifier | CifarResNetClassifier | PythonClassifier,
+    TimmClassifier
+    | DirectoryClassifier
+    | TransformersClassifier
+    | TorchvisionClassifier
+    | CifarResNetClassifier
+    | WideResNetClassifier
+    | SmoothingResNetClassifier
+    | PythonClassifier,
     Field(discriminator="kind"),
 ]

@@ -17,7 +17,7 @@ from pathlib import Path
 from raycp.errors import StorageError
 from raycp.storage import Storage
 
-PACKAGES = ("raycp", "ray", "torch", "numpy", "diffusers", "timm")
+PACKAGES = ("raycp", "ray", "torch", "numpy", "diffusers", "timm", "torchvision", "transformers")
 _MOST_HASHED_BYTES = 2 * 2**30
 
 

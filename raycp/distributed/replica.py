@@ -89,7 +89,7 @@ class Replica:
         self._kernel = self._make_kernel(batch_size)
         for sigma in self._config.certify.sigmas:
             self._kernel.self_test(sigma)
-        return numerics_class(self._numerics, self._device, batch_size)
+        return numerics_class(self._numerics, self._device, batch_size, self._config.classifier.kind)
 
     def run(self, sigma: float, blocks: Sequence[Block]) -> tuple[npt.NDArray[np.int64], float]:
         """Class counts [R, K + 1] of the blocks, and the seconds it took."""

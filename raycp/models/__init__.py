@@ -6,7 +6,7 @@ diffusers and timm are imported by the functions that need them: each takes seco
 from raycp.models.base_classifier import Classifier
 from raycp.models.bundle import Bundle
 from raycp.models.check import check_models
-from raycp.models.classifier import build_classifier, read_classifier
+from raycp.models.classifier import build_classifier, classifier_input, read_classifier
 from raycp.models.classifier_directory import save_classifier
 from raycp.models.denoiser import Denoiser, Parametrisation
 from raycp.models.denoiser_directory import save_denoiser
@@ -23,6 +23,7 @@ __all__ = [
     "build_classifier",
     "build_denoiser",
     "check_models",
+    "classifier_input",
     "read_classifier",
     "read_denoiser",
     "read_model",

@@ -73,7 +73,7 @@ def read_cifar_resnet(path: str | Path) -> tuple[dict[str, Any], Mapping[str, Te
         UnsafeFileError: it would run code if it were unpickled.
     """
     facts = file_facts(path)
-    state = {name.removeprefix(facts.prefix): tensor for name, tensor in facts.state.items()}
+    state = {name.removeprefix("module."): tensor for name, tensor in facts.state.items()}
     first, last = state.get("conv1.weight"), state.get("linear.weight")
     if first is None or last is None or first.dim() != 4 or last.dim() != 2:
         raise ModelError(

@@ -6,14 +6,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from raycp.config.models import (
     CifarResNetClassifier,
     ClassifierConfig,
     DirectoryClassifier,
+    PythonClassifier,
     Resize,
+    SmoothingResNetClassifier,
     TimmClassifier,
+    TorchvisionClassifier,
+    TransformersClassifier,
+    WideResNetClassifier,
 )
 from raycp.errors import ModelError
 from raycp.models.base_classifier import Classifier
@@ -27,8 +32,16 @@ from raycp.models.classifier_directory import (
 )
 from raycp.models.place import local_folder
 from raycp.models.python_network import make_python_network
+from raycp.models.smoothing_resnet import SmoothingResNet, read_smoothing_resnet
 from raycp.models.timm_network import make_timm_network, timm_arguments
+from raycp.models.torchvision_network import make_torchvision_network, torchvision_arguments
+from raycp.models.transformers_directory import read_transformers_folder
+from raycp.models.transformers_network import make_transformers_network, transformers_state
 from raycp.models.weights import read_tensors
+from raycp.models.wide_resnet import WideResNet, read_wide_resnet
+
+# Kinds whose networks are built on the meta device: without random numbers, and without memory before their weights.
+_EMPTY = frozenset({"directory", "transformers", "wide_resnet", "smoothing_resnet"})
 
 
 def read_classifier(config: ClassifierConfig) -> Bundle:
@@ -40,15 +53,86 @@ def read_classifier(config: ClassifierConfig) -> Bundle:
         ModelError: files are missing, damaged or of another architecture, or the network cannot be made.
         UnsafeFileError: a torch file would run code.
     """
-    if isinstance(config, DirectoryClassifier):
-        return _read_directory(config)
-    if isinstance(config, CifarResNetClassifier):
-        return _read_cifar_resnet(config)
+    match config:
+        case DirectoryClassifier():
+            return _read_directory(config)
+        case TransformersClassifier():
+            return _read_transformers(config)
+        case CifarResNetClassifier():
+            arguments, tensors = read_cifar_resnet(config.weights)
+            return _read_residual(config, arguments, tensors, config.mean, config.std)
+        case WideResNetClassifier():
+            arguments, tensors = read_wide_resnet(config.weights)
+            return _read_residual(config, arguments, tensors, config.mean, config.std)
+        case SmoothingResNetClassifier():
+            file = read_smoothing_resnet(config.weights)
+            mean, std = (file.mean, file.std) if config.mean is None else (config.mean, config.std)
+            return _read_residual(config, file.arguments, file.state, mean, std)
+        case _:
+            return _read_library(config)
+
+
+def build_classifier(bundle: Bundle) -> Classifier:
+    """Build the classifier from a bundle, without files: float32, eval mode, no gradients, on the CPU."""
+    recipe = bundle.recipe
+    network = load_state(_network(recipe), bundle.state, assign=recipe["kind"] in _EMPTY)
+    classifier = Classifier(
+        network=network,
+        num_classes=recipe["num_classes"],
+        in_channels=recipe["in_channels"],
+        resize=None if recipe["resize"] is None else Resize(**recipe["resize"]),
+        mean=recipe["mean"],
+        std=recipe["std"],
+        truncate=recipe.get("truncate", False),
+    )
+    return classifier.eval()
+
+
+def classifier_input(bundle: Bundle) -> str:
+    """What a classifier does to an image before its network, in words."""
+    recipe = bundle.recipe
+    steps = ["pixels cut to whole 255ths"] if recipe.get("truncate", False) else []
+    if recipe["resize"] is not None:
+        resize = Resize(**recipe["resize"])
+        antialias = ", antialias" if resize.antialias and resize.interpolation != "nearest" else ""
+        steps.append(f"resized to {resize.size}x{resize.size} ({resize.interpolation}{antialias})")
+    if recipe["mean"] is not None:
+        mean, std = (", ".join(f"{value:g}" for value in recipe[name]) for name in ("mean", "std"))
+        steps.append(f"less mean {mean}, by std {std}")
+    return "; ".join(steps) or "the image as it is"
+
+
+def _network(recipe: Mapping[str, Any]) -> nn.Module:
+    kind, arguments = recipe["kind"], recipe["arguments"]
+    if kind == "timm":
+        return make_timm_network(arguments)
+    if kind == "torchvision":
+        return make_torchvision_network(arguments)
+    if kind == "python":
+        return make_python_network(arguments)
+    if kind == "transformers":
+        return make_transformers_network(arguments)
+    if kind == "cifar_resnet":
+        return CifarResNet(**arguments)
+    with torch.device("meta"):
+        if kind == "wide_resnet":
+            return WideResNet(**arguments)
+        if kind == "smoothing_resnet":
+            return SmoothingResNet(**arguments)
+        return make_residual_network(ClassifierDescription.model_validate(arguments))
+
+
+def _read_library(config: TimmClassifier | TorchvisionClassifier | PythonClassifier) -> Bundle:
+    """A network that a library or a function makes, and its weights from a file of their own."""
     in_channels: int | None
+    state_key, strip_prefix = None, ""
     if isinstance(config, TimmClassifier):
         arguments, in_channels = timm_arguments(config), config.in_channels
         network = make_timm_network(arguments, config.pretrained)
-        state_key, strip_prefix = None, ""
+    elif isinstance(config, TorchvisionClassifier):
+        arguments, in_channels = torchvision_arguments(config), 3
+        network = make_torchvision_network(arguments)
+        state_key, strip_prefix = config.state_key, config.strip_prefix
     else:
         arguments = config.model_dump(mode="json", include={"factory", "kwargs"})
         in_channels = None if config.mean is None else len(config.mean)
@@ -62,32 +146,6 @@ def read_classifier(config: ClassifierConfig) -> Bundle:
     state = fitted_state(network, tensors, source)
     recipe = _recipe(config, arguments, config.num_classes, in_channels, config.mean, config.std)
     return make_bundle(recipe, state, network)
-
-
-def build_classifier(bundle: Bundle) -> Classifier:
-    """Build the classifier from a bundle, without files: float32, eval mode, no gradients, on the CPU."""
-    recipe = bundle.recipe
-    network = load_state(_network(recipe), bundle.state, assign=recipe["kind"] == "directory")
-    classifier = Classifier(
-        network=network,
-        num_classes=recipe["num_classes"],
-        in_channels=recipe["in_channels"],
-        resize=None if recipe["resize"] is None else Resize(**recipe["resize"]),
-        mean=recipe["mean"],
-        std=recipe["std"],
-    )
-    return classifier.eval()
-
-
-def _network(recipe: Mapping[str, Any]) -> nn.Module:
-    if recipe["kind"] == "timm":
-        return make_timm_network(recipe["arguments"])
-    if recipe["kind"] == "python":
-        return make_python_network(recipe["arguments"])
-    if recipe["kind"] == "cifar_resnet":
-        return CifarResNet(**recipe["arguments"])
-    with torch.device("meta"):
-        return make_residual_network(ClassifierDescription.model_validate(recipe["arguments"]))
 
 
 def _read_directory(config: DirectoryClassifier) -> Bundle:
@@ -111,12 +169,28 @@ def _read_directory(config: DirectoryClassifier) -> Bundle:
     return make_bundle(_recipe(config, arguments, *shape, description.mean, description.std), state, network)
 
 
-def _read_cifar_resnet(config: CifarResNetClassifier) -> Bundle:
-    arguments, tensors = read_cifar_resnet(config.weights)
-    network = CifarResNet(**arguments)
-    state = fitted_state(network, tensors, config.weights)
-    recipe = _recipe(config, arguments, arguments["num_classes"], 3, config.mean, config.std)
-    return make_bundle(recipe, state, network)
+def _read_transformers(config: TransformersClassifier) -> Bundle:
+    folder = read_transformers_folder(config)
+    arguments, source = folder.arguments, str(folder.weights)
+    network = make_transformers_network(arguments)
+    tensors = transformers_state(arguments, network, folder.tensors, source)
+    recipe = _recipe(config, arguments, arguments["num_labels"], folder.in_channels, folder.mean, folder.std)
+    recipe["resize"] = None if folder.resize is None else folder.resize.model_dump(mode="json")
+    recipe["truncate"] = config.truncate
+    return make_bundle(recipe, fitted_state(network, tensors, source), network)
+
+
+def _read_residual(
+    config: CifarResNetClassifier | WideResNetClassifier | SmoothingResNetClassifier,
+    arguments: dict[str, Any],
+    tensors: Mapping[str, Tensor],
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+) -> Bundle:
+    """A residual network for CIFAR, whose shape its file tells."""
+    recipe = _recipe(config, arguments, arguments["num_classes"], 3, mean, std)
+    network = _network(recipe)
+    return make_bundle(recipe, fitted_state(network, tensors, config.weights), network)
 
 
 def _recipe(

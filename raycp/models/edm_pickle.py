@@ -12,7 +12,7 @@ from __future__ import annotations
 import io
 import pickle
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from raycp.errors import ModelError, UnsafeFileError
+from raycp.models.pickled_module import PickledModule, module_tensors
 
 _DAMAGED = (
     pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, LookupError, AttributeError, TypeError,
@@ -73,29 +74,25 @@ def read_edm_pickle(path: str | Path, key: str = "weights") -> EdmNetwork:
         arguments = dict(network.state["_init_kwargs"])
         if network.state["_init_args"]:
             raise ValueError("arguments without names")
-        return EdmNetwork(str(network.class_name), arguments, dict(_tensors(network)))
+        state = dict(module_tensors(network))
+        for name, tensor in state.items():
+            if not isinstance(tensor, Tensor):
+                raise ValueError(f"{name} is a {type(tensor).__name__}, not a tensor")
+        return EdmNetwork(str(network.class_name), arguments, state)
     except _DAMAGED as err:
         raise ModelError(
             f"{path} is not laid out as EDM's networks are ({type(err).__name__}: {err})."
         ) from err
 
 
-class _Kept:
+class _Kept(PickledModule):
     """What a persistent object was to be rebuilt from."""
 
     def __init__(self, meta: Mapping[str, Any]) -> None:
         if meta["type"] != "class" or not isinstance(meta["state"], dict):
             raise ValueError("a persistent object that is no module")
         self.class_name = meta["class_name"]
-        self.state: dict[str, Any] = meta["state"]
-
-
-class _ModuleDict:
-    """Stands for torch.nn.ModuleDict; its attributes are what was pickled."""
-
-    @property
-    def state(self) -> dict[str, Any]:
-        return vars(self)
+        self.state = meta["state"]
 
 
 class _Dtype:
@@ -132,7 +129,7 @@ class _Reader(pickle.Unpickler):
             ("torch._utils", "_rebuild_tensor_v2"): lambda *arguments: _tensor(*arguments),
             ("torch._utils", "_rebuild_parameter"): lambda data, *_: data,
             ("torch.storage", "_load_from_bytes"): lambda data: self._storage(data),
-            ("torch.nn.modules.container", "ModuleDict"): type("ModuleDict", (_ModuleDict,), {}),
+            ("torch.nn.modules.container", "ModuleDict"): type("ModuleDict", (PickledModule,), {}),
             ("collections", "OrderedDict"): OrderedDict,
             ("numpy", "dtype"): type("dtype", (_Dtype,), {}),
             ("numpy.core.multiarray", "scalar"): lambda kind, data: _scalar(kind, data),
@@ -165,20 +162,3 @@ class _Reader(pickle.Unpickler):
             f"{self._path} is a pickle that {why}; nothing of it was run. Fetch the file from its authors again, or do "
             "without it."
         )
-
-
-def _tensors(module: Any, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
-    """The state_dict of a module and those within."""
-    if not isinstance(module, _Kept | _ModuleDict):
-        raise ValueError(f"{prefix or 'the network'} is a {type(module).__name__}, not a module")
-    state = module.state
-    passing = state.get("_non_persistent_buffers_set") or ()
-    for name, tensor in [*state["_parameters"].items(), *state["_buffers"].items()]:
-        if tensor is None or name in passing:
-            continue
-        if not isinstance(tensor, Tensor):
-            raise ValueError(f"{prefix}{name} is a {type(tensor).__name__}, not a tensor")
-        yield f"{prefix}{name}", tensor
-    for name, child in state["_modules"].items():
-        if child is not None:
-            yield from _tensors(child, f"{prefix}{name}.")

@@ -15,11 +15,29 @@ from raycp.errors import ModelError
 from raycp.models.edm_pickle import read_edm_pickle
 from raycp.models.flax_checkpoint import AVERAGED, is_flax_checkpoint, is_ncsnpp, read_flax_checkpoint
 from raycp.models.openai_unet import is_openai_unet
-from raycp.models.weights import read_contents
+from raycp.models.pickled_module import read_pickled_module
+from raycp.models.weights import read_contents, wrapper_prefix
 
 FLAX = "flax checkpoint"
 EDM_PICKLE = "pickle of NVlabs' EDM"
+WHOLE_NETWORK = "torch file with a whole network pickled"
 _PERSISTENCE = b"torch_utils.persistence"
+# meliketoy/wide-resnet.pytorch saves {"net": network, "acc": ..., "epoch": ...}; the modules that may be in it.
+_WIDE_RESNET = b"networks.wide_resnet"
+_WIDE_RESNET_KEY = "net"
+_WIDE_RESNET_CLASSES = frozenset(
+    {
+        ("networks.wide_resnet", "Wide_ResNet"),
+        ("networks.wide_resnet", "wide_basic"),
+        ("torch.nn.modules.batchnorm", "BatchNorm2d"),
+        ("torch.nn.modules.container", "Sequential"),
+        ("torch.nn.modules.conv", "Conv2d"),
+        ("torch.nn.modules.dropout", "Dropout"),
+        ("torch.nn.modules.dropout", "Dropout2d"),
+        ("torch.nn.modules.linear", "Linear"),
+        ("torch.nn.parallel.data_parallel", "DataParallel"),
+    }
+)
 _BLOCK = 2**20
 # The network by names that its tensors have and no other known network's do.
 _SIGNS: tuple[tuple[str, frozenset[str]], ...] = (
@@ -28,10 +46,18 @@ _SIGNS: tuple[tuple[str, frozenset[str]], ...] = (
     ("EDM network in its preconditioner", frozenset({"model.map_layer0.weight", "model.map_layer1.weight"})),
     ("ViT of transformers", frozenset({"vit.embeddings.cls_token", "classifier.weight"})),
     ("BEiT of transformers", frozenset({"beit.embeddings.cls_token", "classifier.weight"})),
+    (
+        "wide residual network for CIFAR",
+        frozenset({"conv1.bias", "layer3.0.conv2.bias", "layer3.0.shortcut.0.bias", "linear.weight"}),
+    ),
     ("residual network for CIFAR", frozenset({"conv1.weight", "layer3.0.conv1.weight", "linear.weight"})),
     (
         "residual network of torchvision or timm",
         frozenset({"conv1.weight", "layer4.0.conv1.weight", "fc.weight"}),
+    ),
+    (
+        "residual network for CIFAR with projections, of locuslab/smoothing",
+        frozenset({"conv1.weight", "layer3.0.downsample.0.weight", "fc.weight"}),
     ),
 )
 
@@ -47,7 +73,8 @@ class FileFacts:
         bytes: size.
         state_key: where a torch file keeps its state_dict; None where it is one.
         others: what else is in it, by name.
-        prefix: that all names begin with and that is no part of the network's, such as `module.`.
+        prefix: that all names begin with (but those of a normalisation before the network) and that is no part of the
+            network's, such as `module.`.
         arguments: of the network's constructor, where the file has them.
         state: the tensors.
     """
@@ -99,10 +126,24 @@ def file_facts(path: str | Path) -> FileFacts:
             f"{edm.class_name} of EDM around a {edm.arguments.get('model_type', 'network of unknown kind')}"
         )
         return FileFacts(EDM_PICKLE, network, sha256, size, edm.state, arguments=edm.arguments)
+    if _WIDE_RESNET in head:
+        tensors, beside = read_pickled_module(path, _WIDE_RESNET_CLASSES, _WIDE_RESNET_KEY)
+        return _of_state(WHOLE_NETWORK, sha256, size, _WIDE_RESNET_KEY, tensors, beside)
     state_key, state, others = _state_in(read_contents(path), path)
-    prefix = "module." if all(name.startswith("module.") for name in state) else ""
-    network = _network({name.removeprefix(prefix): tensor for name, tensor in state.items()})
     format_ = "safetensors" if stored_plainly else "torch file"
+    return _of_state(format_, sha256, size, state_key, state, others)
+
+
+def _of_state(
+    format_: str,
+    sha256: str,
+    size: int,
+    state_key: str | None,
+    state: Mapping[str, Tensor],
+    others: tuple[str, ...],
+) -> FileFacts:
+    prefix = wrapper_prefix(state)
+    network = _network({name.removeprefix(prefix): tensor for name, tensor in state.items()})
     return FileFacts(format_, network, sha256, size, state, state_key, others, prefix)
 
 

@@ -7,7 +7,7 @@ import pickle
 import pickletools
 import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,27 @@ _DAMAGED = (
     pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, LookupError, AttributeError, TypeError,
     AssertionError, struct.error,
 )  # fmt: skip
+# What DataParallel, and a Sequential of normalisation and network, put before the names of a network's tensors.
+_WRAPPERS = ("module.1.module.", "1.module.", "module.1.", "1.", "module.")
+NORMALISATION = ("means", "sds")
+"""Names of the constants of a `NormalizeLayer`, where it keeps them as buffers: `0.means` and `0.sds`."""
+
+
+def wrapper_prefix(names: Iterable[str]) -> str:
+    """What stands before all names and is no part of the network's, such as `module.`; the constants do not count."""
+    names = list(names)
+    for prefix in _WRAPPERS:
+        constants = {f"{normalisation_prefix(prefix)}{name}" for name in NORMALISATION}
+        inside = [name for name in names if name.startswith(prefix)]
+        if inside and all(name.startswith(prefix) or name in constants for name in names):
+            return prefix
+    return ""
+
+
+def normalisation_prefix(prefix: str) -> str:
+    """Of the layer before the network: `module.0.` for a network under `module.1.module.`."""
+    outer, _, _ = prefix.partition("1.")
+    return f"{outer}0."
 
 
 def read_tensors(

@@ -19,7 +19,9 @@ FORMAT = 1
 
 Kind = Literal["certify", "predict"]
 
-_PACKAGES = ("raycp", "torch", "ray", "numpy", "scipy", "pyarrow", "diffusers", "timm")
+_PACKAGES = (
+    "raycp", "torch", "ray", "numpy", "scipy", "pyarrow", "diffusers", "timm", "torchvision", "transformers",
+)  # fmt: skip
 _USED_BY_PREDICT = ("sigmas", "noise", "seed")
 
 

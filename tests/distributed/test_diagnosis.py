@@ -21,6 +21,8 @@ REPORT = NodeReport(
         "numpy": "2.2",
         "diffusers": "0.38",
         "timm": "1",
+        "torchvision": "0.29",
+        "transformers": "5.24",
     },
     processor="a processor, AVX2",
     gpus=(),

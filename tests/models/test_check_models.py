@@ -133,7 +133,7 @@ def test_an_error_of_ours_keeps_its_message() -> None:
         check_models(outside, None, classifier(), DIGIT, (90.0,))
 
 
-def test_importing_models_and_purifiers_loads_neither_diffusers_nor_timm() -> None:
+def test_importing_models_and_purifiers_loads_no_library_of_networks() -> None:
     code = "import raycp.models, raycp.purifiers, sys; print({'diffusers', 'timm', 'transformers'} & set(sys.modules))"
     root = Path(__file__).resolve().parents[2]
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root)

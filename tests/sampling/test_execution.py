@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib.metadata import version
 
 import numpy as np
 import pytest
@@ -59,7 +60,12 @@ def test_numerics_class_names_all_that_changes_bits() -> None:
     ]
     names = [numerics_class(numerics, CPU, size) for numerics, size in variants]
     assert len(set(names)) == len(names)
-    assert names[0] == numerics_class(base, CPU, 64)
+    assert names[0] == numerics_class(base, CPU, 64) == numerics_class(base, CPU, 64, "timm")
+    # The library of the classifier, where not every run has it: the classes of other runs stay as they were.
+    assert (
+        numerics_class(base, CPU, 64, "transformers") == f"{names[0]}, transformers {version('transformers')}"
+    )
+    assert numerics_class(base, CPU, 64, "torchvision") == f"{names[0]}, torchvision {version('torchvision')}"
     for part in (
         "cpu ",
         "float32",
