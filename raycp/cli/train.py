@@ -9,7 +9,7 @@ from typing import Any
 import typer
 
 from raycp.cli.options import AddressOption, ConfigArgument, OutOption, SetOption
-from raycp.errors import RaycpError
+from raycp.errors import MissingFilesError, RaycpError
 
 
 def train(

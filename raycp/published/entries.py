@@ -200,6 +200,16 @@ ENTRIES: tuple[Published, ...] = (
         (),
         by_hand="They are in an archive on Google Drive, linked under \"download our models from here\" in the README.",
     ),
+    Published(
+        "wide-resnet-cifar10",
+        "Wide-ResNet-28-10 classifier, CIFAR-10 (meliketoy/wide-resnet.pytorch)",
+        NO_LICENCE,
+        "https://github.com/meliketoy/wide-resnet.pytorch",
+        "models/wide-resnet-28x10.t7",
+        (),
+        by_hand="No link to the file is known to us; the code in that repository trains such a network and leaves the "
+        "file.",
+    ),
     _consistency_imagenet64(
         "cd-lpips-imagenet64", "consistency model, distilled with LPIPS", "cd_imagenet64_lpips.pt",
         "--as", "consistency",
