@@ -34,6 +34,8 @@ def train(
     loaded = load_config(TrainConfig, config, overrides)
     try:
         trained = train_models(loaded, str(out), _print)
+    except MissingFilesError:
+        raise
     except (RaycpError, KeyboardInterrupt):
         typer.echo(f"resume with: {shlex.join(['raycp', *sys.argv[1:]])}", err=True)
         raise

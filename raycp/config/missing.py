@@ -9,16 +9,13 @@ from raycp.config.base import Frozen, locations
 from raycp.errors import MissingFilesError
 from raycp.published import missing_help
 
-_IMAGENET = (
-    "https://image-net.org/download-images (an account is needed), Downsampled ImageNet in the npz format"
-)
 _DATA_SETS = {
     "cifar10": "CIFAR-10, binary version, from https://www.cs.toronto.edu/~kriz/cifar.html",
     "cifar100": "CIFAR-100, binary version, from https://www.cs.toronto.edu/~kriz/cifar.html",
     "mnist": "MNIST: torchvision.datasets.MNIST(FOLDER, download=True) leaves its files in FOLDER/MNIST/raw",
     "fashion_mnist": "Fashion-MNIST, from https://github.com/zalandoresearch/fashion-mnist",
     "kmnist": "KMNIST, from https://github.com/rois-codh/kmnist",
-    "downsampled_imagenet": f"Downsampled ImageNet, from {_IMAGENET}",
+    "downsampled_imagenet": "Downsampled ImageNet, npz format, from https://image-net.org/download-images (wants an account)",
 }
 _OF_A_TRAINING = re.compile(r"(?P<run>.+)/models/(?P<stage>[^/]+)")
 

@@ -52,7 +52,7 @@ def missing_help(path: str) -> str | None:
 
 def _commands(entry: Published, place: PurePosixPath, unconditional: bool) -> str:
     if not entry.files:
-        return f"It is published at {entry.page} ({_about(entry)}). {entry.by_hand}"
+        return f"See {entry.page} ({_about(entry)}). {entry.by_hand}"
     if entry.convert is not None:
         convert = entry.convert_command(place=str(place))
         more = " --unconditional" if unconditional else ""
