@@ -15,7 +15,7 @@ _DATA_SETS = {
     "mnist": "MNIST: torchvision.datasets.MNIST(FOLDER, download=True) leaves its files in FOLDER/MNIST/raw",
     "fashion_mnist": "Fashion-MNIST, from https://github.com/zalandoresearch/fashion-mnist",
     "kmnist": "KMNIST, from https://github.com/rois-codh/kmnist",
-    "downsampled_imagenet": "Downsampled ImageNet, npz format, from https://image-net.org/download-images (wants an account)",
+    "downsampled_imagenet": "Downsampled ImageNet, npz, from https://image-net.org/download-images (wants an account)",
 }
 _OF_A_TRAINING = re.compile(r"(?P<run>.+)/models/(?P<stage>[^/]+)")
 
