@@ -14,7 +14,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "raycp"
 # Imports point down: a module may import its own layer and those that stand after it.
 LAYERS = (
-    "cli", "bench", "verify", "distributed", "simulate", "runs", "certify", "sampling", "purifiers", "models",
+    "cli", "bench", "verify", "distributed", "simulate", "runs", "certify", "sampling", "parity", "purifiers", "models",
     "report", "training", "data", "maths", "statistics", "config", "published", "storage", "errors",
 )  # fmt: skip
 # Packages beyond the standard library that these layers may import, anywhere in their code.
@@ -27,6 +27,7 @@ THIRD_PARTY = {
     "maths": {"torch", "numpy"},
     "certify": {"numpy"},
     "sampling": {"numpy", "torch", "triton", "mpmath"},
+    "parity": {"torch"},
     "purifiers": {"torch", "numpy"},
     "runs": {"numpy", "pyarrow"},
     "verify": {"numpy", "scipy", "pyarrow", "torch"},

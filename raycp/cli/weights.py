@@ -6,15 +6,19 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from raycp.cli.weights_check import check
 from raycp.cli.weights_fetch import fetch
 
 if TYPE_CHECKING:
     from raycp.models.file_facts import FileFacts
 
 weights = typer.Typer(
-    name="weights", no_args_is_help=True, help="Fetch published weights files, look into them, convert them."
+    name="weights",
+    no_args_is_help=True,
+    help="Fetch published weights files, look into them, convert and check them.",
 )
 weights.command()(fetch)
+weights.command()(check)
 
 _File = Annotated[str, typer.Argument(metavar="FILE", help="A weights file.", show_default=False)]
 
@@ -63,7 +67,7 @@ def convert(
         typer.Option(
             min=1,
             metavar="CHANNELS",
-            help="Of an attention head; else as published: 64 (consistency_models), a quarter (improved-diffusion).",
+            help="Of an attention head; else as published: 64, or a quarter of its layer (improved-diffusion).",
             show_default=False,
         ),
     ] = None,

@@ -3,7 +3,14 @@
 Noise levels here are in model units: images in [-1, 1], `sigma_model` is the standard deviation of the noise there.
 """
 
-from raycp.maths.ddpm import closed_form_timestep, first_timestep, noise_levels, predicted_x0
+from raycp.maths.ddpm import (
+    closed_form_timestep,
+    cosine_alphas_cumprod,
+    first_timestep,
+    learned_log_variance,
+    noise_levels,
+    predicted_x0,
+)
 from raycp.maths.noise_grid import karras_grid, nearest_index
 from raycp.maths.preconditioning import (
     Scalings,
@@ -17,10 +24,12 @@ __all__ = [
     "Scalings",
     "closed_form_timestep",
     "consistency_scalings",
+    "cosine_alphas_cumprod",
     "edm_scalings",
     "first_timestep",
     "heun_step",
     "karras_grid",
+    "learned_log_variance",
     "nearest_index",
     "noise_levels",
     "preconditioned",

@@ -14,6 +14,27 @@ from torch import Tensor
 _COSINE_OFFSET = 0.008  # s of Nichol & Dhariwal 2021, arXiv 2102.09672
 
 
+def cosine_alphas_cumprod(num_timesteps: int) -> Tensor:
+    """The cosine schedule's abar: products of `1 - beta_t`, where `beta_t = min(1 - f((t+1)/T)/f(t/T), 0.999)`.
+
+    `f(u) = cos((u + 0.008)/1.008 pi/2)^2`.
+
+    Args:
+        num_timesteps: T.
+
+    Returns:
+        float64 [T], as in improved-diffusion; diffusers rounds the betas to float32.
+
+    Source: Nichol & Dhariwal 2021, arXiv 2102.09672, as in the authors' code.
+    """
+    u = (torch.arange(num_timesteps + 1, dtype=torch.float64) / num_timesteps + _COSINE_OFFSET) / (
+        1 + _COSINE_OFFSET
+    )
+    f = (u * math.pi / 2).cos() ** 2
+    betas = (1 - f[1:] / f[:-1]).clamp(max=0.999)
+    return (1 - betas).cumprod(dim=0)
+
+
 def noise_levels(alphas_cumprod: Tensor) -> Tensor:
     """`sqrt(1 - abar_t)/sqrt(abar_t)`: the noise of each step in units of the unscaled image.
 
@@ -67,3 +88,23 @@ def predicted_x0(x_t: Tensor, noise: Tensor, alpha_cumprod: float) -> Tensor:
     Source: Ho et al. 2020, arXiv 2006.11239.
     """
     return (x_t - math.sqrt(1 - alpha_cumprod) * noise) / math.sqrt(alpha_cumprod)
+
+
+def learned_log_variance(values: Tensor, alphas_cumprod: Tensor, t: int) -> Tensor:
+    """`w log(beta_t) + (1 - w) log(beta~_t)`, `w = (v + 1)/2`: what a network that also predicts a variance says of it.
+
+    beta~_t is the variance of `x_{t-1}` given x_t and x_0; that of step 0 is 0, and the one of step 1 is taken.
+
+    Args:
+        values: the second half v of the network's channels, any shape.
+        alphas_cumprod: abar, float64 [T].
+        t: step, from 0.
+
+    Source: Nichol & Dhariwal 2021, arXiv 2102.09672, as in the authors' code.
+    """
+    before = torch.cat([torch.ones(1, dtype=torch.float64), alphas_cumprod[:-1]])
+    beta = 1 - alphas_cumprod / before
+    posterior = beta * (1 - before) / (1 - alphas_cumprod)
+    low, high = math.log(float(posterior[max(t, 1)])), math.log(float(beta[t]))
+    w = (values + 1) / 2
+    return w * high + (1 - w) * low

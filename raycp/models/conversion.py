@@ -14,7 +14,8 @@ from raycp.errors import ModelError
 from raycp.models.bundle import Bundle, fitted_state
 from raycp.models.denoiser import Parametrisation
 from raycp.models.denoiser_directory import save_denoiser
-from raycp.models.diffusers_denoiser import make_unet, read_denoiser
+from raycp.models.diffusers_denoiser import read_denoiser
+from raycp.models.diffusers_unet import make_unet
 from raycp.models.edm_unet import edm_unet
 from raycp.models.file_facts import EDM_PICKLE, FLAX, FileFacts, file_facts
 from raycp.models.flax_checkpoint import ncsnpp
@@ -82,6 +83,11 @@ def convert_denoiser(
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise ModelError(f"{directory} is there already and not empty; take another --out.")
     facts = file_facts(file)
+    return facts, convert_facts(facts, file, directory, conversion)
+
+
+def convert_facts(facts: FileFacts, file: Path, directory: Path, conversion: Conversion) -> Bundle | None:
+    """What `convert_denoiser` does with the facts of a file, which it gives a name to."""
     if facts.format == EDM_PICKLE:
         made = _edm(facts, conversion, str(file))
     elif facts.format == FLAX:
@@ -103,7 +109,7 @@ def convert_denoiser(
     }
     (directory / CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
     labelled = made.arguments["num_class_embeds"] is not None
-    return facts, None if labelled else read_denoiser(DenoiserModel(path=str(directory)))
+    return None if labelled else read_denoiser(DenoiserModel(path=str(directory)))
 
 
 @dataclass(frozen=True)
@@ -133,7 +139,7 @@ def _forget_classes(made: _Made, source: str) -> None:
 
 
 def _edm(facts: FileFacts, conversion: Conversion, source: str) -> _Made:
-    kind, arguments, tensors = edm_unet(facts.arguments, facts.state, source)
+    kind, arguments, tensors = edm_unet(facts.arguments, facts.state, source, conversion.head_width)
     given = {"parametrisation": conversion.parametrisation, "image_size": conversion.image_size}
     said = {"parametrisation": "edm", "image_size": arguments["sample_size"]}
     for name, value in given.items():

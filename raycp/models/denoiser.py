@@ -51,7 +51,7 @@ class Denoiser:
     class_predicted: bool = False
     """Whether the class of each image is to be predicted, and given with it."""
     alphas_cumprod: Tensor | None = None
-    """ddpm: abar, float32 [T], on the CPU."""
+    """ddpm: abar, float64 [T], on the CPU."""
     conditioning_scale: float = 1.0
     """What the conditioning is multiplied by before the network sees it."""
 

@@ -9,7 +9,6 @@ from typing import Any
 from safetensors.torch import save_file
 
 from raycp.models.denoiser import Parametrisation
-from raycp.models.openai_unet import ATTENTION_HEADS
 from raycp.models.score_unet import ScoreUNet
 
 _SCHEDULER_OF = {
@@ -44,17 +43,11 @@ def save_denoiser(
         _save_score_unet(directory / "unet", unet)
     else:
         unet.save_pretrained(directory / "unet", safe_serialization=True)
-        if (heads := getattr(unet, ATTENTION_HEADS, None)) is not None:
-            _add(directory / "unet" / "config.json", ATTENTION_HEADS, heads)
     made.save_pretrained(directory / "scheduler")
     if conditioning_scale != 1:
-        _add(directory / "scheduler" / "scheduler_config.json", "conditioning_scale", conditioning_scale)
-
-
-def _add(path: Path, name: str, value: float) -> None:
-    """Write an entry of ours, which diffusers does not know, into its configuration."""
-    content = json.loads(path.read_text(encoding="utf-8")) | {name: value}
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        path = directory / "scheduler" / "scheduler_config.json"
+        content = json.loads(path.read_text(encoding="utf-8")) | {"conditioning_scale": conditioning_scale}
+        path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def _save_score_unet(folder: Path, network: ScoreUNet) -> None:

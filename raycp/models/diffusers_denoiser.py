@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,8 @@ from raycp.errors import ModelError
 from raycp.maths import noise_levels
 from raycp.models.bundle import Bundle, fitted_state, load_state, make_bundle, require_all_in_state
 from raycp.models.denoiser import Denoiser
+from raycp.models.diffusers_unet import make_unet
 from raycp.models.json_file import read_json_object
-from raycp.models.openai_unet import ATTENTION_HEADS
 from raycp.models.place import local_folder
 from raycp.models.scheduler import NoiseSchedule, alphas_cumprod, read_schedule
 from raycp.models.score_unet import ScoreUNet
@@ -60,8 +59,7 @@ def read_denoiser(config: DenoiserModel) -> Bundle:
     schedule = read_schedule(folder, config)
     network = _empty_network(kind, arguments, str(unet / "config.json"))
     # With the defaults of its class filled in, so that the recipe says everything.
-    ours = {name: arguments[name] for name in (ATTENTION_HEADS,) if name in arguments}
-    arguments = {name: value for name, value in network.config.items() if not name.startswith("_")} | ours
+    arguments = {name: value for name, value in network.config.items() if not name.startswith("_")}
     require_all_in_state(network, str(unet / "config.json"))
     if kind == _DIFFUSERS:
         _check_network(arguments, schedule, unet)
@@ -127,32 +125,6 @@ def _empty_network(kind: str, arguments: dict[str, Any], source: str) -> Any:
     except (ValueError, TypeError, AttributeError, RuntimeError, LookupError, ArithmeticError) as err:
         whose = "can be built" if kind == _OURS else "diffusers can build"
         raise ModelError(f"{source} is not a {kind} that {whose}: {err}") from err
-
-
-def make_unet(arguments: Mapping[str, Any]) -> Any:
-    """A `UNet2DModel`, which may have an equal number of `attention_heads` in layers of different widths.
-
-    Raises:
-        ValueError: the heads do not divide a layer's channels; or what diffusers objects to.
-    """
-    from diffusers import UNet2DModel
-    from diffusers.models.attention_processor import Attention
-
-    network_class: Any = UNet2DModel
-    heads = arguments.get(ATTENTION_HEADS)
-    network = network_class.from_config(
-        {name: arguments[name] for name in arguments if name != ATTENTION_HEADS}
-    )
-    if heads is not None:
-        for layer in network.modules():
-            if isinstance(layer, Attention):
-                if not isinstance(heads, int) or heads < 1 or layer.inner_dim % heads:
-                    raise ValueError(
-                        f"{ATTENTION_HEADS} {heads!r} for an attention layer of {layer.inner_dim} channels"
-                    )
-                layer.heads, layer.scale = heads, (layer.inner_dim // heads) ** -0.5
-        setattr(network, ATTENTION_HEADS, heads)  # for whoever saves it
-    return network
 
 
 def _check_network(arguments: dict[str, Any], schedule: NoiseSchedule, unet: Path) -> None:

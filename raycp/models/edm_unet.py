@@ -9,8 +9,11 @@ import torch
 from torch import Tensor
 
 from raycp.errors import ModelError
+from raycp.models.diffusers_unet import MIN_CHANNELS_PER_GROUP, NOISE_CHANNELS
 
 _HEAD_WIDTH = 64
+_GROUPS, _CHANNELS_PER_GROUP = 32, 4
+"""A layer has as many groups of normalisation, or as many fewer as give each group this many channels."""
 _RESNET = {"norm0": "norm1", "conv0": "conv1", "affine": "time_emb_proj", "norm1": "norm2", "conv1": "conv2"}
 _OUTSIDE = {
     "map_layer0": "time_embedding.linear_1",
@@ -39,7 +42,7 @@ _ADM_DEFAULTS: dict[str, Any] = {
 
 
 def edm_unet(
-    arguments: Mapping[str, Any], state: Mapping[str, Tensor], source: str
+    arguments: Mapping[str, Any], state: Mapping[str, Tensor], source: str, head_width: int | None = None
 ) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
     """The class that evaluates a network, its arguments and its tensors.
 
@@ -47,6 +50,7 @@ def edm_unet(
         arguments: of the constructor of EDM's preconditioner, by name.
         state: its state_dict.
         source: where both come from, for messages.
+        head_width: channels of an attention head of ADM, a constant in EDM's code; None: 64, as published.
 
     Returns:
         `ScoreUNet` or `UNet2DModel`; the arguments of that class; the tensors by its names.
@@ -58,9 +62,14 @@ def edm_unet(
         inner = {name.removeprefix("model."): tensor for name, tensor in state.items()}
         kind = arguments["model_type"]
         if kind == "DhariwalUNet":
-            return "UNet2DModel", *_Adm({**_DEFAULTS, **_ADM_DEFAULTS, **arguments}, inner).convert()
+            given = {**_DEFAULTS, **_ADM_DEFAULTS, **arguments}
+            return "UNet2DModel", *_Adm(given, inner, head_width or _HEAD_WIDTH).convert()
         if kind != "SongUNet":
             raise ModelError(f"{source} is a network of kind {kind}; known are SongUNet and DhariwalUNet.")
+        if head_width is not None:
+            raise ModelError(
+                f"{source} is a SongUNet of EDM, whose layers have one head each; give no head width."
+            )
         return "ScoreUNet", *_score({**_DEFAULTS, **arguments}, inner, source)
     except (LookupError, ValueError, TypeError, ArithmeticError, RuntimeError) as err:
         raise ModelError(f"{source} is not laid out as a network of EDM: {err!r}.") from err
@@ -105,8 +114,8 @@ def _score(
 class _Adm:
     """Takes tensors out of one dictionary and puts them into another."""
 
-    def __init__(self, given: Mapping[str, Any], state: dict[str, Tensor]) -> None:
-        self._given = given
+    def __init__(self, given: Mapping[str, Any], state: dict[str, Tensor], head_width: int) -> None:
+        self._given, self._head_width = given, head_width
         self._state = {name: tensor for name, tensor in state.items() if not name.endswith("resample_filter")}
         self._converted: dict[str, Tensor] = {}
 
@@ -117,8 +126,6 @@ class _Adm:
             list(given["channel_mult"]),
             int(given["num_blocks"]),
         )
-        if mults[0] != 1:
-            raise ValueError(f"channel_mult {mults}, which must begin with 1 in diffusers")
         if list(given["resample_filter"]) != [1, 1]:
             raise ValueError(f"resample_filter {given['resample_filter']}, which must be [1, 1] in diffusers")
         sizes = [f"{size >> level}x{size >> level}" for level in range(len(mults))]
@@ -151,6 +158,12 @@ class _Adm:
     def _arguments(self, size: int, mults: list[int], blocks: int, attends: list[bool]) -> dict[str, Any]:
         given = self._given
         channels = int(given["model_channels"])
+        widths = [channels * mult for mult in mults]
+        own = {}
+        if min(widths) < _GROUPS * _CHANNELS_PER_GROUP:
+            own[MIN_CHANNELS_PER_GROUP] = _CHANNELS_PER_GROUP
+        if widths[0] != channels:
+            own[NOISE_CHANNELS] = channels
         return {
             "sample_size": size,
             "in_channels": int(given["img_channels"]),
@@ -163,17 +176,18 @@ class _Adm:
             "up_block_types": [
                 "AttnUpBlock2D" if has else "ResnetUpsampleBlock2D" for has in reversed(attends)
             ],
-            "block_out_channels": [channels * mult for mult in mults],
+            "block_out_channels": widths,
             "layers_per_block": blocks,
             "downsample_type": "resnet",
             "upsample_type": "resnet",
             "act_fn": "silu",
-            "attention_head_dim": _HEAD_WIDTH,
-            "norm_num_groups": 32,
-            "attn_norm_num_groups": 32,
+            "attention_head_dim": self._head_width,
+            "norm_num_groups": _GROUPS,
+            "attn_norm_num_groups": _GROUPS,
             "norm_eps": 1e-5,
             "resnet_time_scale_shift": "scale_shift",
             "num_class_embeds": int(given["label_dim"]) or None,
+            **own,
         }
 
     def _move(self, old: str, new: str) -> None:
@@ -192,6 +206,10 @@ class _Adm:
         self._move(f"{old}.norm2", f"{new}.group_norm")
         for kind in ("weight", "bias"):
             fused = self._state.pop(f"{old}.qkv.{kind}")
+            if len(fused) % (3 * self._head_width):
+                raise ValueError(
+                    f"{old} has {len(fused) // 3} channels, which heads of {self._head_width} channels do not divide"
+                )
             # [heads, width, 3]: the three are next to each other, channel by channel.
             for number, name in enumerate(("to_q", "to_k", "to_v")):
                 self._converted[f"{new}.{name}.{kind}"] = (

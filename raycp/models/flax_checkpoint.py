@@ -35,7 +35,7 @@ _ATTENTION = 16
 
 @dataclass(frozen=True)
 class FlaxCheckpoint:
-    """The averaged parameters, by path such as `Conv_0/kernel`, and what else the file holds, by name."""
+    """The parameters that were read, by path such as `Conv_0/kernel`, and what else the file holds, by name."""
 
     state: Mapping[str, Tensor]
     others: tuple[str, ...]
@@ -46,19 +46,19 @@ def is_flax_checkpoint(head: bytes) -> bool:
     return bool(head) and (0x81 <= head[0] <= 0x8F or head[0] == 0xDE) and b"params" in head
 
 
-def read_flax_checkpoint(path: Path) -> FlaxCheckpoint:
-    """Read the averaged parameters, `params_ema`.
+def read_flax_checkpoint(path: Path, which: str = AVERAGED) -> FlaxCheckpoint:
+    """Read the averaged parameters, `params_ema`, which are the published model; or others, such as `params`.
 
     Raises:
         ModelError: the file is damaged, or holds something else.
     """
     try:
         content = msgpack.unpackb(path.read_bytes(), ext_hook=_extension, raw=False, strict_map_key=False)
-        parameters = content.pop(AVERAGED)
+        parameters = content.pop(which)
         return FlaxCheckpoint(dict(_leaves(parameters)), tuple(map(str, content)))
     except _DAMAGED as err:
         raise ModelError(
-            f"{path} is damaged or not a flax checkpoint with {AVERAGED} ({type(err).__name__}: {err})."
+            f"{path} is damaged or not a flax checkpoint with {which} ({type(err).__name__}: {err})."
         ) from err
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from torch import Tensor
 
 from raycp.errors import ModelError
+from raycp.models.diffusers_unet import ATTENTION_HEADS
 
 _RESNET = {
     "in_layers.0": "norm1",
@@ -31,8 +32,6 @@ _OUTSIDE = {
     "out.0": "conv_norm_out",
     "out.2": "conv_out",
 }
-ATTENTION_HEADS = "attention_heads"
-"""An argument of ours: heads of every attention layer, where their widths differ."""
 PUBLISHED_HEAD_WIDTH = 64
 """Channels of a head in the models of consistency_models."""
 PUBLISHED_HEADS = 4

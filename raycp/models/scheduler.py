@@ -11,6 +11,7 @@ from torch import Tensor
 
 from raycp.config.models import DenoiserModel
 from raycp.errors import ModelError
+from raycp.maths import cosine_alphas_cumprod
 from raycp.models.denoiser import Parametrisation
 from raycp.models.json_file import read_json_object
 
@@ -94,12 +95,15 @@ def read_schedule(folder: Path, config: DenoiserModel) -> NoiseSchedule:
 
 
 def alphas_cumprod(betas: dict[str, Any]) -> Tensor:
-    """The products abar of diffusers' own DDPMScheduler, float32 [T]."""
+    """The products abar, float64 [T]: of the cosine schedule as its authors take them, else those of diffusers."""
     from diffusers import DDPMScheduler
 
+    changed = betas.get("trained_betas") is not None or betas.get("rescale_betas_zero_snr")
+    if betas["beta_schedule"] == "squaredcos_cap_v2" and not changed:
+        return cosine_alphas_cumprod(betas["num_train_timesteps"])
     scheduler: Any = DDPMScheduler
-    products: Tensor = scheduler(**betas).alphas_cumprod
-    return products
+    products: Tensor = scheduler(**betas).alphas_cumprod  # in float32
+    return products.double()
 
 
 def _diffusers_config(path: Path) -> dict[str, Any]:

@@ -53,7 +53,9 @@ def test_the_first_page_names_every_command() -> None:
         assert f" {command} " in page
 
 
-@pytest.mark.parametrize("command", [*COMMANDS[:-1], "weights inspect", "weights convert", "weights fetch"])
+@pytest.mark.parametrize(
+    "command", [*COMMANDS[:-1], "weights inspect", "weights convert", "weights fetch", "weights check"]
+)
 def test_every_command_has_help_with_an_example(command: str) -> None:
     page = help_page(*command.split())
     assert f"raycp {command}" in page.partition("Example")[2]

@@ -10,7 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from raycp.maths import closed_form_timestep, first_timestep, noise_levels, predicted_x0
+from raycp.maths import (
+    closed_form_timestep,
+    cosine_alphas_cumprod,
+    first_timestep,
+    learned_log_variance,
+    noise_levels,
+    predicted_x0,
+)
 
 
 def cosine(num_timesteps: int) -> Tensor:
@@ -87,3 +94,23 @@ def test_the_true_noise_gives_back_the_image() -> None:
     for abar in (0.999, 0.5, 0.01):
         x_t = math.sqrt(abar) * x0 + math.sqrt(1 - abar) * noise
         torch.testing.assert_close(predicted_x0(x_t, noise, abar), x0)
+
+
+@pytest.mark.parametrize("num_timesteps", [10, 4000])
+def test_the_cosine_schedule(num_timesteps: int) -> None:
+    abar = cosine_alphas_cumprod(num_timesteps)
+    assert abar.dtype == torch.float64
+    torch.testing.assert_close(abar, cosine(num_timesteps), rtol=1e-12, atol=0)
+
+
+def test_a_learned_variance_lies_between_that_of_a_step_and_that_of_the_step_back() -> None:
+    abar = linear(1000)
+    v = torch.tensor([1.0, -1.0, 0.0])
+    for t in (1, 500, 999):
+        beta = 1 - float(abar[t] / abar[t - 1])
+        # x_{t-1} given x_0, times x_t given x_{t-1}: precisions add up.
+        backward = 1 / ((1 - beta) / beta + 1 / (1 - float(abar[t - 1])))
+        expected = [math.log(beta), math.log(backward), (math.log(beta) + math.log(backward)) / 2]
+        torch.testing.assert_close(learned_log_variance(v, abar, t).tolist(), expected, rtol=1e-6, atol=0)
+    low = float(learned_log_variance(v, abar, 0)[1])
+    assert low == float(learned_log_variance(v, abar, 1)[1]) and math.isfinite(low)

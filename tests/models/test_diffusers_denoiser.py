@@ -18,6 +18,7 @@ from raycp.config.models import DenoiserModel
 from raycp.errors import ModelError, UnsafeFileError
 from raycp.maths import edm_scalings
 from raycp.models import build_denoiser, read_denoiser, save_denoiser
+from raycp.models.scheduler import alphas_cumprod
 
 SCHEDULERS: dict[str, dict[str, Any]] = {
     "edm": {"sigma_data": 0.4, "sigma_min": 0.01, "sigma_max": 50.0, "rho": 5.0},
@@ -103,9 +104,18 @@ def test_a_ddpm_round_trip_uses_the_schedule_of_diffusers(tmp_path: Path) -> Non
     unet = saved(tmp_path, "ddpm")
     denoiser = build_denoiser(read_denoiser(DenoiserModel(path=str(tmp_path))))
     assert denoiser.alphas_cumprod is not None
-    assert torch.equal(denoiser.alphas_cumprod, DDPMScheduler(**SCHEDULERS["ddpm"]).alphas_cumprod)
+    rounded = DDPMScheduler(**SCHEDULERS["ddpm"]).alphas_cumprod.double()
+    torch.testing.assert_close(denoiser.alphas_cumprod, rounded, rtol=1e-4, atol=1e-7)
     x = images(2, 1, 8, 8)
     assert torch.equal(denoiser.predict_noise(x, 17), unet(x, torch.tensor([17, 17])).sample)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"beta_schedule": "linear"}, {"rescale_betas_zero_snr": True}, {"trained_betas": [0.1, 0.2]}]
+)
+def test_other_schedules_are_those_of_diffusers_to_the_last_bit(changes: dict[str, Any]) -> None:
+    scheduler = DDPMScheduler(**SCHEDULERS["ddpm"] | changes)
+    assert torch.equal(alphas_cumprod(dict(scheduler.config)), scheduler.alphas_cumprod.double())
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""The networks of NVlabs' EDM against the outputs that the original code recorded, and from a pickle of their form."""
+"""The networks of NVlabs' EDM from pickles of their form: what the original code recorded, and refusals."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from raycp.config.models import DenoiserModel
 from raycp.errors import ModelError
 from raycp.models import build_denoiser, read_denoiser
 from raycp.models.conversion import Conversion, convert_denoiser
+from raycp.models.diffusers_unet import make_unet
 from raycp.models.edm_unet import edm_unet
 from raycp.models.score_unet import ScoreUNet
 
@@ -24,37 +25,6 @@ SMALL: dict[str, Any] = {
     "channel_mult": [1, 2], "num_blocks": 1, "attn_resolutions": [4], "embedding_type": "fourier",
     "encoder_type": "residual", "channel_mult_noise": 2, "resample_filter": [1, 3, 3, 1],
 }  # fmt: skip
-
-
-def network_of(name: str, folder: Path) -> tuple[nn.Module, dict[str, torch.Tensor]]:
-    """Of a fixture, and what was recorded of it."""
-    arguments = json.loads((folder / f"{name}.init_kwargs.json").read_text())["init_kwargs"]
-    kind, ours, tensors = edm_unet(arguments, load_file(folder / f"{name}.safetensors"), name)
-    network: Any
-    if kind == "ScoreUNet":
-        network = ScoreUNet(**ours)
-    else:
-        from diffusers import UNet2DModel
-
-        network_class: Any = UNet2DModel
-        # So narrow a network has fewer groups than 32 and another number in every layer, which diffusers has not.
-        network = network_class(**ours | {"norm_num_groups": 4, "attn_norm_num_groups": 4})
-        for module in network.modules():
-            if isinstance(module, nn.GroupNorm):
-                module.num_groups = min(32, module.num_channels // 4)
-    network.load_state_dict({key: tensor.float() for key, tensor in tensors.items()}, strict=True)
-    return network.eval(), load_file(folder / f"{name}.io.safetensors")
-
-
-@torch.no_grad()
-@pytest.mark.parametrize("name", ["ddpmpp", "ncsnpp", "adm"])
-def test_the_recorded_outputs(shared_data: Path, name: str) -> None:
-    network, io = network_of(name, shared_data / "parity" / "edm")
-    sigma = io["sigma"]
-    scaled = io["x_t"] / (0.25 + sigma**2).sqrt()[:, None, None, None]
-    labels = io["class_labels"].argmax(dim=1) if name != "ncsnpp" else None
-    output = network(scaled, sigma.log() / 4, labels, return_dict=False)[0]
-    assert float((output - io["model_output"]).abs().max()) <= 1e-4
 
 
 @torch.no_grad()
@@ -156,3 +126,54 @@ def test_what_is_another_network_is_named(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"2 missing: map_layer0\.weight"):
         convert_denoiser(file, tmp_path / "out", Conversion())
     assert not (tmp_path / "out").exists()
+
+
+ADM: dict[str, Any] = {
+    "img_resolution": 16, "img_channels": 3, "label_dim": 10, "model_type": "DhariwalUNet", "model_channels": 8,
+    "channel_mult": [2, 3], "num_blocks": 1, "attn_resolutions": [16, 8],
+}  # fmt: skip
+
+
+def test_the_head_width_of_adm_is_given(shared_data: Path, tmp_path: Path) -> None:
+    """Narrow layers, narrow heads, and a noise embedding narrower than the first layer: all of it in the folder."""
+    state = load_file(shared_data / "parity" / "edm" / "adm-multihead.safetensors")
+    file = write_edm_file(tmp_path / "net.pkl", ADM, state)
+    with pytest.raises(ModelError, match="has 16 channels, which heads of 64 channels do not divide"):
+        convert_denoiser(file, tmp_path / "out", Conversion())
+    convert_denoiser(file, tmp_path / "out", Conversion(head_width=8))
+    written = json.loads((tmp_path / "out" / "unet" / "config.json").read_text())
+    assert (written["attention_head_dim"], written["norm_num_groups"]) == (8, 32)
+    assert (written["min_channels_per_group"], written["noise_channels"]) == (4, 8)
+    network: Any = build_denoiser(
+        read_denoiser(DenoiserModel(path=str(tmp_path / "out"), class_label=0))
+    ).network
+    assert [block.attentions[0].heads for block in network.down_blocks] == [2, 3]
+    assert {m.num_groups for m in network.modules() if isinstance(m, nn.GroupNorm)} == {4, 6, 8, 10, 12}
+    file = write_edm_file(tmp_path / "score.pkl", *small_state())
+    with pytest.raises(ModelError, match="whose layers have one head each; give no head width"):
+        convert_denoiser(file, tmp_path / "other", Conversion(head_width=8))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            {"min_channels_per_group": 5},
+            "min_channels_per_group 5, up to 32 groups, for a layer of 16 channels",
+        ),
+        ({"min_channels_per_group": 0}, "min_channels_per_group must be a whole number above 0, got 0"),
+        ({"noise_channels": "8"}, "noise_channels must be a whole number above 0, got '8'"),
+        (
+            {"noise_channels": 8, "time_embedding_type": "fourier"},
+            "noise_channels with time_embedding_type 'fourier'",
+        ),
+    ],
+)
+def test_arguments_of_ours_that_do_not_fit(arguments: dict[str, Any], message: str) -> None:
+    small = {
+        "block_out_channels": [16, 32],
+        "down_block_types": ["DownBlock2D"] * 2,
+        "up_block_types": ["UpBlock2D"] * 2,
+    }
+    with pytest.raises(ValueError, match=message):
+        make_unet(small | {"norm_num_groups": 32 if "min_channels_per_group" in arguments else 8} | arguments)
