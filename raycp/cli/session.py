@@ -127,8 +127,13 @@ def _cost(samples: int, costs: dict[float, SampleCost]) -> str:
     seconds = [cost.seconds for cost in costs.values() if cost.seconds is not None]
     if seconds:
         hours = samples * sum(seconds) / 3600
-        return text + f"about {hours:.2g} hours of one replica like this machine, measured on a batch of 4"
-    return text + f"{operations / 1e13 / 3600:.2g} hours of a device that does 10 TFLOP/s in these networks"
+        return text + f"about {_rounded(hours)} hours of one replica like this machine, measured on a batch of 4"
+    hours = operations / 1e13 / 3600
+    return text + f"{_rounded(hours)} hours of a device that does 10 TFLOP/s in these networks"
+
+
+def _rounded(hours: float) -> str:
+    return f"{hours:.2g}" if hours < 10 else f"{hours:,.0f}"
 
 
 def _command_line() -> str:
