@@ -21,6 +21,7 @@ from raycp.bench.windows import Window
 from raycp.distributed.replica import Replica, ReplicaSpec
 from raycp.errors import ClusterError, RaycpError
 from raycp.sampling.blocks import Block, Phase
+from raycp.sampling.inner_noise import inner_noise_by_place
 from raycp.sampling.noise import make_noise
 
 _TASK_SECONDS = 0.25
@@ -139,9 +140,11 @@ class _Worker:
         x_CHW = torch.from_numpy(image).to(base_classifier.device)
         x_BCHW = x_CHW + self._sigma * torch.randn(self._batch_size, *x_CHW.shape, device=x_CHW.device)
 
+        inner = inner_noise_by_place(x_BCHW)
+
         def draw() -> None:
             for _ in range(self._batches_per_task):
-                base_classifier(x_BCHW, self._sigma)
+                base_classifier(x_BCHW, self._sigma, inner)
             if x_BCHW.is_cuda:
                 torch.cuda.synchronize()
 

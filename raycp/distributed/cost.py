@@ -9,6 +9,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from raycp.distributed.job import Job
+from raycp.sampling.inner_noise import inner_noise_by_place
 
 _TIMED = 4
 """Samples of the batch that is timed."""
@@ -37,11 +38,11 @@ def sample_costs(job: Job) -> dict[float, SampleCost]:
     for sigma in job.config.certify.sigmas:
         counter = FlopCounterMode(display=False)
         with counter, torch.no_grad():
-            base.classify(base.purify(image, sigma))
+            base.forward(image, sigma, inner_noise_by_place(image))
         seconds = None
         if job.config.numerics.device == "cpu":
             begin = time.perf_counter()
-            base(batch, sigma)
+            base(batch, sigma, inner_noise_by_place(batch))
             seconds = (time.perf_counter() - begin) / _TIMED
         costs[sigma] = SampleCost(float(counter.get_total_flops()), seconds)
     return costs

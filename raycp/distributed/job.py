@@ -136,7 +136,7 @@ class Job:
         """
         replica = self.on_cpu()
         check_models(
-            replica.base_classifier.purify,
+            replica.base_classifier.some_purified,
             replica.denoiser,
             replica.classifier,
             self.first_image(),

@@ -4,47 +4,94 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import nn
 
 from raycp.config.certify import Numerics
+from raycp.sampling.inner_noise import InnerNoise, inner_noise_by_place
 
 Purifier = Callable[[torch.Tensor, float], torch.Tensor]
 
 
+@runtime_checkable
+class RandomPurifier(Protocol):
+    """A purifier that draws: several images of every sample, whose logits become those of the sample."""
+
+    def images(self, x_BCHW: torch.Tensor, sigma: float, noise: InnerNoise) -> Iterator[torch.Tensor]:
+        """Its images, [B, C, H, W] each, pixel units; all that is random in them comes from `noise`."""
+        ...
+
+    def combine(self, logits: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Logits [B, K] of the samples from those of each of their images; not finite where any of those is not."""
+        ...
+
+
 @dataclass(frozen=True)
 class BaseClassifier:
-    """Purify, then classify: one deterministic function of a noisy image, for one batch shape.
+    """Purify, then classify: one function of a noisy image and, if the purifier draws, of its inner noise.
+
+    A base classifier that draws is certified as any other: its samples are independent when each has its own inner
+    noise, so that class counts are binomial with the probability of a class over both noises, which is what Gaussian
+    smoothing of `x -> P(class | x)` bounds. It is deterministic given both, for one batch shape.
 
     Attributes:
-        purify: noisy images [B, C, H, W] and sigma, both pixel units, to purified images of the same shape.
+        purify: noisy images [B, C, H, W] and sigma, both pixel units, to purified images of the same shape; or what
+            makes several of them by drawing.
         classify: images to logits [B, K].
     """
 
-    purify: Purifier
+    purify: Purifier | RandomPurifier
     classify: Callable[[torch.Tensor], torch.Tensor]
     device: torch.device
     dtype: torch.dtype
     channels_last: bool
 
-    @torch.inference_mode()
-    def __call__(self, x_BCHW: torch.Tensor, sigma: float) -> torch.Tensor:
-        """Logits [B, K], float32."""
-        return self.purify_and_classify(x_BCHW, sigma)[1]
+    @property
+    def draws(self) -> bool:
+        """Whether it needs inner noise."""
+        return isinstance(self.purify, RandomPurifier)
 
     @torch.inference_mode()
-    def purify_and_classify(self, x_BCHW: torch.Tensor, sigma: float) -> tuple[torch.Tensor, torch.Tensor]:
-        """Purified images [B, C, H, W] in pixel units, and logits [B, K], float32."""
+    def __call__(self, x_BCHW: torch.Tensor, sigma: float, noise: InnerNoise | None = None) -> torch.Tensor:
+        """Logits [B, K], float32; `noise` exactly when it draws."""
+        return self.forward(x_BCHW, sigma, noise)[1]
+
+    @torch.inference_mode()
+    def purify_and_classify(
+        self, x_BCHW: torch.Tensor, sigma: float, noise: InnerNoise | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Purified images [B, C, H, W] in pixel units, the first of each sample, and logits [B, K], float32."""
+        return self.forward(x_BCHW, sigma, noise)
+
+    def some_purified(self, x_BCHW: torch.Tensor, sigma: float) -> torch.Tensor:
+        """Purified images of samples of no run, to check the models: the first of each, with some inner noise."""
+        if not isinstance(self.purify, RandomPurifier):
+            return self.purify(x_BCHW, sigma)
+        return next(self.purify.images(x_BCHW, sigma, inner_noise_by_place(x_BCHW)))
+
+    def forward(
+        self, x_BCHW: torch.Tensor, sigma: float, noise: InnerNoise | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """`purify_and_classify` in the caller's grad mode."""
         if self.channels_last:
             x_BCHW = x_BCHW.contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            purified = self.purify(x_BCHW, sigma)
-            return purified.float(), self.classify(purified).float()
+            if not isinstance(self.purify, RandomPurifier):
+                purified = self.purify(x_BCHW, sigma)
+                return purified.float(), self.classify(purified).float()
+            assert noise is not None, "the inner noise of a sample has its key"
+            first, logits = None, []
+            for image in self.purify.images(x_BCHW, sigma, noise):
+                first = image if first is None else first
+                logits.append(self.classify(image).float())
+            assert first is not None
+            return first.float(), self.purify.combine(logits)
 
 
 def prepare_network(network: nn.Module, numerics: Numerics, device: torch.device) -> nn.Module:

@@ -15,6 +15,7 @@ import torch
 from raycp.errors import NumericsError
 from raycp.sampling.base_classifier import BaseClassifier
 from raycp.sampling.blocks import Block, Phase
+from raycp.sampling.inner_noise import InnerNoise
 from raycp.sampling.noise import Noise
 
 
@@ -67,7 +68,7 @@ class Kernel:
         for batch in batches(blocks, self._batch_size):
             x_BCHW = self._padded(self._noise(sigma, batch))
             n = sum(block.num_samples for block in batch)
-            logits_BK = self._base_classifier(x_BCHW, sigma)
+            logits_BK = self._base_classifier(x_BCHW, sigma, self._inner_noise(sigma, batch))
             assert logits_BK.shape == (self._batch_size, K), logits_BK.shape
             logits_BK = logits_BK[:n]
             finite_B = logits_BK.isfinite().all(dim=1)
@@ -83,7 +84,8 @@ class Kernel:
         blocks = [Block(image, Phase.ESTIMATION, 0, 1) for image in images]
         for batch in batches(blocks, self._batch_size):
             x = self._noise(sigma, batch)
-            clean, logits = self._base_classifier.purify_and_classify(self._padded(x), sigma)
+            inner = self._inner_noise(sigma, batch)
+            clean, logits = self._base_classifier.purify_and_classify(self._padded(x), sigma, inner)
             noisy.append(x.cpu().numpy())
             purified.append(clean[: len(batch)].cpu().numpy())
             predicted.append(logits[: len(batch)].argmax(dim=1).cpu().numpy())
@@ -92,20 +94,25 @@ class Kernel:
     def self_test(self, sigma: float, image: int = 0) -> None:
         """Check that a sample's logits depend neither on its place in a batch nor on its batch mates.
 
+        The inner noise of a base classifier that draws goes with its sample.
+
         Raises:
             NumericsError: permuting a batch, or replacing either half of it by padding, changed a bit of the logits.
         """
         B = self._batch_size
-        x_BCHW = self._noise(sigma, [Block(image, Phase.SELECTION, 0, B)])
-        logits = self._base_classifier(x_BCHW, sigma)
+        block = [Block(image, Phase.SELECTION, 0, B)]
+        x_BCHW, inner = self._noise(sigma, block), self._inner_noise(sigma, block)
+        logits = self._base_classifier(x_BCHW, sigma, inner)
         cycle = np.random.default_rng(0).permutation(B)
         order = torch.empty(B, dtype=torch.int64)
         order[cycle] = torch.from_numpy(np.roll(cycle, 1))  # one cycle: no sample stays in its place
+        moved = None if inner is None else inner.rows(order.numpy())
         order = order.to(self._device)
-        trials = [("the order of a batch", self._base_classifier(x_BCHW[order], sigma), logits[order])]
+        trials = [("the order of a batch", self._base_classifier(x_BCHW[order], sigma, moved), logits[order])]
         # Each half by itself: a maximum over the batch, as in dynamic quantisation, lies in one of them.
         for half in (slice(0, (B + 1) // 2), slice((B + 1) // 2, B)):
-            alone = self._base_classifier(self._padded(x_BCHW[half]), sigma)
+            kept = None if inner is None else inner.rows(half).padded(B)
+            alone = self._base_classifier(self._padded(x_BCHW[half]), sigma, kept)
             trials.append(("padding a batch", alone[: len(x_BCHW[half])], logits[half]))
         for what, found, expected in trials:
             if not _same_bits(found, expected):
@@ -114,6 +121,12 @@ class Kernel:
                     f"at batch size {B} on {self._device.type}. Try another numerics.batch_size, dtype float32, or "
                     "compile: false, and check that the networks are in evaluation mode."
                 )
+
+    def _inner_noise(self, sigma: float, batch: Sequence[Block]) -> InnerNoise | None:
+        """What the base classifier draws for a batch, padded; None for one that draws nothing."""
+        if not self._base_classifier.draws:
+            return None
+        return self._noise.inner(sigma, batch).padded(self._batch_size)
 
     def _padded(self, x: torch.Tensor) -> torch.Tensor:
         missing = self._batch_size - len(x)

@@ -16,6 +16,7 @@ import torch
 from raycp.errors import DataError
 from raycp.sampling.blocks import Block, Phase, stream_word
 from raycp.sampling.discrete_gaussian import discrete_gaussian
+from raycp.sampling.inner_noise import InnerNoise, inner_noise_of, normal_of
 from raycp.sampling.philox import numpy_words, signed, torch_words
 
 # Enough words to amortise NumPy's call overhead, few enough to stay in a core's second-level cache.
@@ -23,10 +24,14 @@ _WORDS_AT_ONCE = 2**16
 
 
 class Noise(Protocol):
-    """Draws the noisy images of a batch of consecutive blocks."""
+    """Draws the noisy images of a batch of consecutive blocks, and what their base classifier draws afterwards."""
 
     def __call__(self, sigma: float, blocks: Sequence[Block]) -> torch.Tensor:
         """Noisy images of all samples of the blocks, in order: float32 [sum of num_samples, C, H, W], pixel units."""
+        ...
+
+    def inner(self, sigma: float, blocks: Sequence[Block]) -> InnerNoise:
+        """The inner noise of the same samples, independent of their noise."""
         ...
 
 
@@ -58,14 +63,28 @@ def make_noise(
     return TorchSoundNoise(images, image_index, seed, device)
 
 
-class NumpySoundNoise:
+class _Samples:
+    """What keys the samples of a run, and the shape of its images."""
+
+    def __init__(
+        self, shape: tuple[int, ...], image_index: npt.NDArray[np.int64], seed: int, device: torch.device
+    ) -> None:
+        self._shape = shape
+        self._image_index = image_index
+        self._seed = seed
+        self._device = device
+
+    def inner(self, sigma: float, blocks: Sequence[Block]) -> InnerNoise:
+        """See `Noise`."""
+        return inner_noise_of(self._seed, self._image_index, sigma, blocks, self._shape, self._device)
+
+
+class NumpySoundNoise(_Samples):
     """Sound noise on the CPU, by NumPy's Philox and a guide table."""
 
     def __init__(self, images: npt.NDArray[np.uint8], image_index: npt.NDArray[np.int64], seed: int) -> None:
+        super().__init__(images.shape[1:], image_index, seed, torch.device("cpu"))
         self._images_MV = images.reshape(len(images), -1)
-        self._shape = images.shape[1:]
-        self._image_index = image_index
-        self._seed = seed
 
     def __call__(self, sigma: float, blocks: Sequence[Block]) -> torch.Tensor:
         gaussian = discrete_gaussian(sigma)
@@ -84,7 +103,7 @@ class NumpySoundNoise:
         return torch.from_numpy(noisy).div_(255).view(-1, *self._shape)
 
 
-class _DeviceRows:
+class _DeviceRows(_Samples):
     """Images and keys on a device, and the counter words of a batch of blocks."""
 
     def __init__(
@@ -94,11 +113,9 @@ class _DeviceRows:
         seed: int,
         device: torch.device,
     ) -> None:
+        super().__init__(images.shape[1:], image_index, seed, device)
         self._images_MV = torch.from_numpy(images.reshape(len(images), -1)).to(device)
-        self._shape = images.shape[1:]
-        self._image_index = torch.from_numpy(image_index).to(device)
-        self._seed = seed
-        self._device = device
+        self._image_index_M = torch.from_numpy(image_index).to(device)
 
     def _rows(
         self, sigma: float, blocks: Sequence[Block]
@@ -112,7 +129,7 @@ class _DeviceRows:
         slot_B, stream_B, sample_B = (
             torch.from_numpy(a).to(self._device, non_blocking=True) for a in (slot, stream, sample)
         )
-        return slot_B, self._image_index[slot_B], stream_B, sample_B
+        return slot_B, self._image_index_M[slot_B], stream_B, sample_B
 
 
 class TorchSoundNoise(_DeviceRows):
@@ -149,9 +166,7 @@ class FloatNoise(_DeviceRows):
 
     def __call__(self, sigma: float, blocks: Sequence[Block]) -> torch.Tensor:
         slot_B, words = self._words(sigma, blocks)
-        # 52 bits and the half fill float64's 53: one bit more would round to even, and the last uniform to 1.
-        uniform = (((words >> 12) & (2**52 - 1)).double() + 0.5) * 2.0**-52
-        n = torch.special.ndtri(uniform).float()
+        n = normal_of(words)
         x = self._images_MV[slot_B]
         x = x.float().div_(255) if x.dtype == torch.uint8 else x
         noisy: torch.Tensor = x + sigma * n

@@ -1,7 +1,8 @@
 """Counter-based random words: Philox4x64-10 keyed by meaning, so a sample's noise depends on nothing else.
 
-Key = (run seed, 0); counter = (word block + 1, sample, image index, stream word of sigma and phase); each counter gives
-four 64-bit words. The +1 is NumPy's: its Philox increments the counter before it draws.
+Key = (run seed, purpose); counter = (word block + 1, sample, image index, stream word of sigma and phase); each counter
+gives four 64-bit words. The purpose is 0 for the smoothing noise and d + 1 for draw d inside the base classifier. The
++1 of the counter is NumPy's: its Philox increments the counter before it draws.
 
 Two implementations of the same words: NumPy's (fast on CPU) and torch's int64 arithmetic (any device). The Triton
 kernel is in `triton_noise`.
@@ -26,7 +27,13 @@ _LOW = 0xFFFFFFFF
 
 
 def numpy_words(
-    seed: int, image_index: int, stream: int, first_sample: int, num_samples: int, num_words: int
+    seed: int,
+    image_index: int,
+    stream: int,
+    first_sample: int,
+    num_samples: int,
+    num_words: int,
+    purpose: int = 0,
 ) -> npt.NDArray[np.uint64]:
     """Words of consecutive samples of one image and stream.
 
@@ -37,13 +44,14 @@ def numpy_words(
         first_sample: first sample.
         num_samples: number of samples n.
         num_words: words per sample w (one per pixel and channel).
+        purpose: 0, the smoothing noise; d + 1, draw d inside the base classifier.
 
     Returns:
         uint64 [n, w].
     """
     words = np.empty((num_samples, num_words), dtype=np.uint64)
     generator = np.random.Philox(
-        key=np.array([seed, 0], dtype=np.uint64),
+        key=np.array([seed, purpose], dtype=np.uint64),
         counter=np.array([0, first_sample, image_index, stream], dtype=np.uint64),
     )
     to_next_sample = 2**64 - -(-num_words // 4)
@@ -54,7 +62,12 @@ def numpy_words(
 
 
 def torch_words(
-    seed: int, image_index_B: torch.Tensor, stream_B: torch.Tensor, sample_B: torch.Tensor, num_words: int
+    seed: int,
+    image_index_B: torch.Tensor,
+    stream_B: torch.Tensor,
+    sample_B: torch.Tensor,
+    num_words: int,
+    purpose: int = 0,
 ) -> torch.Tensor:
     """The same words on any device, one row per (image, stream, sample).
 
@@ -70,7 +83,7 @@ def torch_words(
     block = torch.arange(1, num_blocks + 1, device=sample_B.device)
     columns = (block[None, :], sample_B[:, None], image_index_B[:, None], stream_B[:, None])
     c0, c1, c2, c3 = (column.expand(len(sample_B), num_blocks) for column in columns)
-    k0, k1 = seed, 0
+    k0, k1 = seed, purpose
     for _ in range(ROUNDS):
         high0, low0 = _multiply(c0, MULTIPLIERS[0])
         high1, low1 = _multiply(c2, MULTIPLIERS[1])
