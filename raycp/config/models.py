@@ -87,8 +87,56 @@ class ConsistencyPurifier(Frozen):
     """Clip the purified image to [-1,1]."""
 
 
+class DensePurePurifier(Frozen):
+    """Draws of the reverse diffusion of each sample, and the majority of their classes.
+
+    DensePure, Xiao et al. 2023, arXiv 2211.00322. The model is a ddpm or an edm.
+    """
+
+    kind: Literal["densepure"]
+    model: DenoiserModel
+    num_votes: int = Field(10, ge=1, le=1000)
+    """K: draws of the reverse process per sample."""
+    num_steps: int = Field(2, ge=2)
+    """b: steps of each draw; a sample costs `1 + K (b - 1)` evaluations of the model, K of the classifier."""
+    timestep: Literal["closed_form", "search"] = "closed_form"
+    """Where a ddpm starts, see kind ddpm; edm: always the cosine schedule of 4,000 steps in closed form."""
+    variance: Literal["learned", "small", "large"] = "learned"
+    """Of a step: learned, as the model says; small, beta~, of data without variance; large, beta, of variance 1."""
+    clip: bool = True
+    """Clip the image that every step predicts to [-1,1]."""
+
+
+class DiffSmoothPurifier(Frozen):
+    """One-step denoising, then the mean softmax of the classifier over local Gaussian copies.
+
+    DiffSmooth, Zhang et al. 2023, arXiv 2308.14333. The model is a ddpm or an edm, the classifier one that was trained
+    under noise.
+    """
+
+    kind: Literal["diffsmooth"]
+    model: DenoiserModel
+    num_copies: int = Field(5, ge=1, le=1000)
+    """m: copies of the denoised image."""
+    local_sigma: Annotated[Float, Field(gt=0)] = 0.25
+    """Standard deviation of their noise, pixel units: what the classifier was trained on, or 0.01 to 0.02 more."""
+    copies: Literal["fresh", "fixed"] = "fresh"
+    """fresh: noise of their own for each sample; fixed: the same m noises for all samples of the run (published)."""
+    timestep: Literal["search", "closed_form"] = "search"
+    """Of a ddpm; see kind ddpm."""
+    clip: bool = True
+    """Clip the denoised image to [-1,1], before the copies."""
+
+
 PurifierConfig = Annotated[
-    NoPurifier | DDPMPurifier | EDMPurifier | PFODEPurifier | ConsistencyPurifier, Field(discriminator="kind")
+    NoPurifier
+    | DDPMPurifier
+    | EDMPurifier
+    | PFODEPurifier
+    | ConsistencyPurifier
+    | DensePurePurifier
+    | DiffSmoothPurifier,
+    Field(discriminator="kind"),
 ]
 
 

@@ -4,12 +4,15 @@ Noise levels here are in model units: images in [-1, 1], `sigma_model` is the st
 """
 
 from raycp.maths.ddpm import (
+    closed_form_time,
     closed_form_timestep,
     cosine_alphas_cumprod,
     first_timestep,
     learned_log_variance,
     noise_levels,
+    posterior_mean,
     predicted_x0,
+    step_variances,
 )
 from raycp.maths.noise_grid import karras_grid, nearest_index
 from raycp.maths.preconditioning import (
@@ -22,6 +25,7 @@ from raycp.maths.probability_flow import heun_step, solve_to_zero
 
 __all__ = [
     "Scalings",
+    "closed_form_time",
     "closed_form_timestep",
     "consistency_scalings",
     "cosine_alphas_cumprod",
@@ -32,7 +36,9 @@ __all__ = [
     "learned_log_variance",
     "nearest_index",
     "noise_levels",
+    "posterior_mean",
     "preconditioned",
     "predicted_x0",
     "solve_to_zero",
+    "step_variances",
 ]

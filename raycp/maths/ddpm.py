@@ -62,24 +62,26 @@ def first_timestep(alphas_cumprod: Tensor, sigma_model: float) -> int:
     return 1 + int(torch.argmax(reached.to(torch.int8)))
 
 
-def closed_form_timestep(num_timesteps: int, sigma_model: float) -> int:
-    """DensePure's step of the cosine schedule, `round(T (1 - 2 c asin(sin(pi/(2c))/sqrt(1 + s^2))/pi))`, c = 1.008.
-
-    The formula gives the time of the continuous schedule; the authors use it as the index of a step, which holds
-    the noise of one step later, so it lands one or two steps after `first_timestep`.
+def closed_form_time(num_timesteps: int, sigma_model: float) -> float:
+    """When the cosine schedule has noise s: `T (1 - 2 c asin(sin(pi/(2c))/sqrt(1 + s^2))/pi)`, c = 1.008.
 
     Args:
         num_timesteps: T.
         sigma_model: noise level s, model units.
 
-    Returns:
-        The step, at most `T - 1`.
-
     Source: the code of Xiao et al. 2022 (DensePure) and of Li et al. 2024, arXiv 2407.00623.
     """
     c = 1 + _COSINE_OFFSET
     angle = math.asin(math.sin(math.pi / (2 * c)) / math.sqrt(1 + sigma_model**2))
-    return min(round(num_timesteps * (1 - 2 * c * angle / math.pi)), num_timesteps - 1)
+    return num_timesteps * (1 - 2 * c * angle / math.pi)
+
+
+def closed_form_timestep(num_timesteps: int, sigma_model: float) -> int:
+    """`closed_form_time`, rounded, as the index of a step, which is at most `T - 1`.
+
+    A step holds the noise of one step later, so this lands one or two steps after `first_timestep`.
+    """
+    return min(round(closed_form_time(num_timesteps, sigma_model)), num_timesteps - 1)
 
 
 def predicted_x0(x_t: Tensor, noise: Tensor, alpha_cumprod: float) -> Tensor:
@@ -88,6 +90,36 @@ def predicted_x0(x_t: Tensor, noise: Tensor, alpha_cumprod: float) -> Tensor:
     Source: Ho et al. 2020, arXiv 2006.11239.
     """
     return (x_t - math.sqrt(1 - alpha_cumprod) * noise) / math.sqrt(alpha_cumprod)
+
+
+def step_variances(alphas_cumprod: Tensor, t: int) -> tuple[float, float]:
+    """`(beta~_t, beta_t)`: the variance of `x_{t-1}` given x_t and x_0, and that of x_t given `x_{t-1}`.
+
+    Those of `x_{t-1}` given x_t alone, if the data have no variance and if they have 1.
+
+    Args:
+        alphas_cumprod: abar, float64 [T]; of all steps of a model, or of those that a faster chain keeps.
+        t: step, from 0, where beta~ is 0.
+
+    Source: Ho et al. 2020, arXiv 2006.11239, equation 7.
+    """
+    abar, before = float(alphas_cumprod[t]), float(alphas_cumprod[t - 1]) if t else 1.0
+    beta = 1 - abar / before
+    return beta * (1 - before) / (1 - abar), beta
+
+
+def posterior_mean(x_0: Tensor, x_t: Tensor, alphas_cumprod: Tensor, t: int) -> Tensor:
+    """The mean of `x_{t-1}` given x_t and x_0, any shape, model units; see `step_variances` for the other arguments.
+
+    `(sqrt(abar_{t-1}) beta_t x_0 + sqrt(1 - beta_t) (1 - abar_{t-1}) x_t)/(1 - abar_t)`.
+
+    Source: Ho et al. 2020, arXiv 2006.11239, equation 7.
+    """
+    abar, before = float(alphas_cumprod[t]), float(alphas_cumprod[t - 1]) if t else 1.0
+    beta = 1 - abar / before
+    of_x_0 = math.sqrt(before) * beta / (1 - abar)
+    of_x_t = math.sqrt(1 - beta) * (1 - before) / (1 - abar)
+    return of_x_0 * x_0 + of_x_t * x_t
 
 
 def learned_log_variance(values: Tensor, alphas_cumprod: Tensor, t: int) -> Tensor:
@@ -102,9 +134,7 @@ def learned_log_variance(values: Tensor, alphas_cumprod: Tensor, t: int) -> Tens
 
     Source: Nichol & Dhariwal 2021, arXiv 2102.09672, as in the authors' code.
     """
-    before = torch.cat([torch.ones(1, dtype=torch.float64), alphas_cumprod[:-1]])
-    beta = 1 - alphas_cumprod / before
-    posterior = beta * (1 - before) / (1 - alphas_cumprod)
-    low, high = math.log(float(posterior[max(t, 1)])), math.log(float(beta[t]))
+    low, _ = step_variances(alphas_cumprod, max(t, 1))
+    _, high = step_variances(alphas_cumprod, t)
     w = (values + 1) / 2
-    return w * high + (1 - w) * low
+    return w * math.log(high) + (1 - w) * math.log(low)

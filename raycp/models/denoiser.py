@@ -52,6 +52,8 @@ class Denoiser:
     """Whether the class of each image is to be predicted, and given with it."""
     alphas_cumprod: Tensor | None = None
     """ddpm: abar, float64 [T], on the CPU."""
+    learned_variance: bool = False
+    """ddpm: whether the network also predicts the variance of its reverse steps."""
     conditioning_scale: float = 1.0
     """What the conditioning is multiplied by before the network sees it."""
 
@@ -80,11 +82,18 @@ class Denoiser:
         Returns:
             [B,C,H,W]; of a network that also predicts a variance, the first C channels.
         """
+        return self.predict_noise_and_variance(x_BCHW, timestep, labels_B)[0]
+
+    def predict_noise_and_variance(
+        self, x_BCHW: Tensor, timestep: int, labels_B: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """As `predict_noise`, and the other channels: what a network with learned variance says of it, else none."""
         assert self.parametrisation == "ddpm"
         step = timestep if self.conditioning_scale == 1 else timestep * self.conditioning_scale
         dtype = torch.int64 if self.conditioning_scale == 1 else torch.float32
         timestep_B = torch.full((x_BCHW.shape[0],), step, dtype=dtype, device=x_BCHW.device)
-        return self._output(x_BCHW, timestep_B, labels_B)[:, : self.channels].to(x_BCHW.dtype)
+        output = self._output(x_BCHW, timestep_B, labels_B).to(x_BCHW.dtype)
+        return output[:, : self.channels], output[:, self.channels :]
 
     def _scalings(self, sigma_model: float) -> Scalings:
         assert self.parametrisation != "ddpm"

@@ -106,6 +106,7 @@ def build_denoiser(bundle: Bundle) -> Denoiser:
         class_label=classes + _BEYOND_CLASSES[label] if isinstance(label, str) else label,
         class_predicted=label == "predicted",
         alphas_cumprod=abar,
+        learned_variance=kind == _DIFFUSERS and arguments["out_channels"] > arguments["in_channels"],
         conditioning_scale=schedule.conditioning_scale,
     )
 

@@ -21,14 +21,40 @@ Estimator = Callable[[Tensor, float, Tensor | None], Tensor]
 
 
 @dataclass(frozen=True)
-class PixelPurifier:
-    """A purifier that works in model units, called in pixel units."""
+class ModelUnits:
+    """From pixel units into the units of a model, and back."""
 
-    estimate: Estimator
     sigma_min: float
     """Smallest noise level the model knows, model units."""
     sigma_max: float
     """Largest noise level the model knows, model units."""
+
+    def enter(self, x_BCHW: Tensor, sigma: float) -> tuple[Tensor, float]:
+        """Images and noise level in model units.
+
+        Raises:
+            ModelError: `2 sigma` is outside the noise levels of the model.
+        """
+        sigma_model = 2 * sigma
+        if not self.sigma_min <= sigma_model <= self.sigma_max:
+            raise ModelError(
+                f"sigma = {sigma} on images in [0,1] is {sigma_model} in the units of the purifier's model, whose "
+                f"noise levels go from {self.sigma_min:g} to {self.sigma_max:g}; allowed are sigmas from "
+                f"{self.sigma_min / 2:g} to {self.sigma_max / 2:g}."
+            )
+        return 2 * x_BCHW - 1, sigma_model
+
+    def leave(self, x_BCHW: Tensor) -> Tensor:
+        """Images in pixel units."""
+        return (x_BCHW + 1) / 2
+
+
+@dataclass(frozen=True)
+class PixelPurifier:
+    """A purifier that works in model units, called in pixel units."""
+
+    estimate: Estimator
+    units: ModelUnits
     clip: bool
     """Clip the result to the range of images; otherwise nothing is clipped, as in the published purifiers."""
 
@@ -46,17 +72,10 @@ class PixelPurifier:
         Raises:
             ModelError: `2 sigma` is outside the noise levels of the model.
         """
-        sigma_model = 2 * sigma
-        if not self.sigma_min <= sigma_model <= self.sigma_max:
-            raise ModelError(
-                f"sigma = {sigma} on images in [0,1] is {sigma_model} in the units of the purifier's model, whose "
-                f"noise levels go from {self.sigma_min:g} to {self.sigma_max:g}; allowed are sigmas from "
-                f"{self.sigma_min / 2:g} to {self.sigma_max / 2:g}."
-            )
-        estimate_BCHW = self.estimate(2 * x_BCHW - 1, sigma_model, labels_B)
+        estimate_BCHW = self.estimate(*self.units.enter(x_BCHW, sigma), labels_B)
         if self.clip:
             estimate_BCHW = estimate_BCHW.clamp(-1, 1)
-        return (estimate_BCHW + 1) / 2
+        return self.units.leave(estimate_BCHW)
 
 
 @dataclass(frozen=True)

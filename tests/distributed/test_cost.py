@@ -8,7 +8,7 @@ from typing import Any
 from small_runs import small_config
 
 from raycp.cli.session import plan
-from raycp.distributed.cost import sample_costs
+from raycp.distributed.cost import SampleCost, sample_costs
 from raycp.distributed.job import prepare_job
 from raycp.models import save_denoiser
 
@@ -51,3 +51,27 @@ def test_a_purifier_of_several_steps_and_a_run_on_gpus(tmp_path: Path) -> None:
     assert many[0.25].seconds is None
     line = next(line for line in plan(job, many).splitlines() if line.startswith("cost"))
     assert " to " in line and "hours of a device that does 10 TFLOP/s" in line
+
+
+def test_a_purifier_that_draws(tmp_path: Path) -> None:
+    """DensePure: the first step once, the others and the classifier for each vote. DiffSmooth: m classifications."""
+    from diffusers import UNet2DModel
+
+    network_class: Any = UNet2DModel
+    network = network_class(
+        sample_size=8, in_channels=1, out_channels=2, block_out_channels=(8,), layers_per_block=1, norm_num_groups=4,
+        down_block_types=("DownBlock2D",), up_block_types=("UpBlock2D",), add_attention=False,
+    )  # fmt: skip
+    save_denoiser(tmp_path, network, "ddpm", num_train_timesteps=1000)
+
+    def operations(**purifier: Any) -> float:
+        config = small_config(purifier={"model": {"path": str(tmp_path)}, **purifier})
+        costs = sample_costs(prepare_job("certify", config))
+        assert costs[0.25] == SampleCost(costs[0.5].operations, costs[0.25].seconds)
+        return costs[0.25].operations
+
+    network_alone = operations(kind="ddpm") - 1280
+    assert network_alone > 10_000
+    votes = operations(kind="densepure", timestep="search", num_votes=4, num_steps=3)
+    assert votes == (1 + 4 * 2) * network_alone + 4 * 1280
+    assert operations(kind="diffsmooth") == network_alone + 5 * 1280
