@@ -22,21 +22,33 @@ from raycp.statistics.certificates import (
     predict,
     select_class,
 )
+from raycp.statistics.composition import (
+    CompositeCertificate,
+    certify_composition,
+    compose,
+    normalised_entropy,
+    predict_composition,
+)
 
 __all__ = [
     "ABSTAIN",
     "Bound",
     "Certificate",
+    "CompositeCertificate",
     "average_certified_radius",
     "certified_accuracy",
     "certified_accuracy_lower_bound",
     "certified_radius",
     "certify",
+    "certify_composition",
     "clopper_pearson_lower",
     "clopper_pearson_upper",
+    "compose",
     "largest_certifiable_radius",
+    "normalised_entropy",
     "paired_difference",
     "predict",
+    "predict_composition",
     "round_down",
     "select_class",
 ]
