@@ -82,6 +82,7 @@ def _influence(
     curvature: npt.NDArray[np.float64],
 ) -> npt.NDArray[np.float64]:
     x = rows_nd.astype(np.float64) - moments.mean
-    effect: npt.NDArray[np.float64] = x @ slope + np.einsum("nd,nd->n", x @ curvature, x)
+    n = moments.count
+    effect: npt.NDArray[np.float64] = x @ slope + np.einsum("nd,nd->n", x @ curvature, x) * (n / (n - 1))
     centred: npt.NDArray[np.float64] = effect - effect.mean()
     return centred

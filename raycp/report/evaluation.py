@@ -117,8 +117,11 @@ def csv_text(rows: Sequence[MetricRow]) -> str:
 
 
 def plain_text(rows: Sequence[MetricRow], difference: bool = False) -> str:
-    """A table for reading: one line per evaluation and sigma, four significant digits, intervals in brackets."""
-    metrics = [metric for metric in METRICS if any(row.metric == metric for row in rows)]
+    """A table for reading: one line per evaluation and sigma, four significant digits, intervals in brackets.
+
+    Transport in model units, twice that in pixel units, is left to the CSV.
+    """
+    metrics = [m for m in METRICS if m != "transport_model" and any(row.metric == m for row in rows)]
     lines = [["evaluation", "sigma", *metrics]]
     keys = dict.fromkeys((row.evaluation, row.sigma) for row in rows)
     found = {(row.evaluation, row.sigma, row.metric): row for row in rows}
