@@ -58,7 +58,8 @@ def evaluate(
     from raycp.cli.display import make_display
     from raycp.cli.session import command_line
     from raycp.cli.show import print_evaluations
-    from raycp.distributed.evaluation import results, run_evaluation
+    from raycp.distributed.evaluation import run_evaluation
+    from raycp.runs.evaluation import read_evaluation
 
     resume = f"resume with: {command_line()}"
     try:
@@ -74,7 +75,7 @@ def evaluate(
             f"interrupted; what was measured is kept in {out}. {resume[0].upper()}{resume[1:]}", err=True
         )
         raise typer.Exit(1)
-    print_evaluations([results(out)])
+    print_evaluations([read_evaluation(out)])
 
 
 def _plan(job: EvaluationJob) -> str:

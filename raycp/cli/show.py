@@ -128,7 +128,7 @@ def print_evaluations(
     else:
         typer.echo(plain_text(rows, difference=paired), nl=False)
         if paired:
-            typer.echo(f"differences from {evaluations[0].name}, on the same noisy samples", err=True)
+            typer.echo("differences on the same noisy samples", err=True)
         for note in notes(evaluations, rows):
             typer.echo(note, err=True)
 

@@ -20,7 +20,7 @@ from raycp.quality.optimal_transport import TransportNotSolvedError
 from raycp.quality.terms import frechet_terms, mean_over_draws, transport_terms
 from raycp.report.evaluation import csv_text, metric_rows
 from raycp.runs import RunDirectory, open_run, recorded_manifest
-from raycp.runs.evaluation import CSV, NAME, EvaluationResults, read_evaluation, write_evaluation
+from raycp.runs.evaluation import CSV, NAME, read_evaluation, write_evaluation
 from raycp.runs.measurements import Columns, Measurements
 from raycp.runs.status import StatusFile
 from raycp.sampling.measure import CLEAN
@@ -75,11 +75,6 @@ def run_evaluation(job: EvaluationJob, out: str, observer: Observer) -> bool:
         if storage.read(CSV) is None:
             storage.write(CSV, csv_text(metric_rows(read_evaluation(out))).encode())
         return True
-
-
-def results(out: str) -> EvaluationResults:
-    """The result in a directory that `run_evaluation` completed."""
-    return read_evaluation(out)
 
 
 def _measure(

@@ -56,7 +56,7 @@ class MetricRow:
     """One metric at one noise level.
 
     Attributes:
-        evaluation: name of the evaluation; of a difference, of the one that the first is taken from.
+        evaluation: name of the evaluation; of a difference, both names.
         sigma: pixel units; 0 is the clean images.
         network: what the metric sees images with; empty where it needs none.
     """
@@ -103,7 +103,9 @@ def paired_rows(evaluations: Sequence[EvaluationLike]) -> list[MetricRow]:
                 ours, images = _values(first, sigma, metric)
                 theirs, more = _values(other, sigma, metric)
                 if images == more:
-                    rows.append(_row(first, sigma, metric, other.name, theirs - ours, images))
+                    rows.append(
+                        _row(first, sigma, metric, f"{other.name} - {first.name}", theirs - ours, images)
+                    )
     return rows
 
 

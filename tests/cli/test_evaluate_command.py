@@ -1,4 +1,4 @@
-"""`raycp evaluate` and `raycp show` of evaluations: plans, messages, exit statuses. Measuring is in tests/distributed."""
+"""`raycp evaluate` and `raycp show` of evaluations: plans, messages, exit statuses."""
 
 from __future__ import annotations
 
@@ -62,7 +62,9 @@ def test_a_dry_run_says_what_will_be_measured(raycp: Run, tmp_path: Path) -> Non
 
 def test_a_fid_of_few_images_is_refused(raycp: Run) -> None:
     code, _, err = raycp(
-        *EVALUATE, data={"name": "digits", "select": {"count": 8}}, evaluate={"features": {"kind": "classifier"}}
+        *EVALUATE,
+        data={"name": "digits", "select": {"count": 8}},
+        evaluate={"features": {"kind": "classifier"}},
     )
     assert code == 2
     assert "a FID in 8 features needs more images than features, got 8 (data.select)" in err
@@ -79,7 +81,10 @@ def test_an_inception_file_that_is_none(raycp: Run, tmp_path: Path) -> None:
 
 
 def test_absent_files_of_the_metrics_matter_to_evaluate_alone(raycp: Run) -> None:
-    evaluate = {"features": {"kind": "inception", "weights": "absent.pth"}, "perceptual": {"net": "vgg", "weights": "no.pth"}}
+    evaluate = {
+        "features": {"kind": "inception", "weights": "absent.pth"},
+        "perceptual": {"net": "vgg", "weights": "no.pth"},
+    }
     code, _, err = raycp(*EVALUATE, evaluate=evaluate)
     assert code == 1
     assert "absent.pth" in err
@@ -102,7 +107,10 @@ def test_images_that_lpips_cannot_see(raycp: Run, tmp_path: Path) -> None:
     [
         ({"draws": 0}, "evaluate.draws must be at least 1, got 0"),
         ({"feature": None}, "evaluate.feature is not a known key; did you mean evaluate.features?"),
-        ({"features": {"kind": "clip"}}, "evaluate.features.kind must be one of 'inception', 'classifier', got 'clip'"),
+        (
+            {"features": {"kind": "clip"}},
+            "evaluate.features.kind must be one of 'inception', 'classifier', got 'clip'",
+        ),
         ({"features": {"kind": "inception"}}, "evaluate.features.weights is required"),
         ({"transport_images": 100_000}, "evaluate.transport_images must be at most 5000, got 100000"),
     ],

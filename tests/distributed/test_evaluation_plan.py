@@ -73,7 +73,10 @@ def test_what_is_done_is_not_measured_again() -> None:
     done = {(0.0, 3), (0.5, 39), (0.25, 0)}
     plan = EvaluationPlan(SIGMAS, INDEX, DRAWS, done)
     assert (plan.num_decided, plan.remaining_samples()) == (3, 280 - 1 - 2 * DRAWS)
-    assert evaluate(plan, SimulatedTransport(lambda _: SimulatedReplica(), measured)).keys() == everything() - done  # type: ignore[arg-type]
+    assert (
+        evaluate(plan, SimulatedTransport(lambda _: SimulatedReplica(), measured)).keys()
+        == everything() - done
+    )  # type: ignore[arg-type]
 
 
 def test_an_image_with_infinite_values_is_set_aside_by_name() -> None:
@@ -83,7 +86,9 @@ def test_an_image_with_infinite_values_is_set_aside_by_name() -> None:
         return Measured(finite, found.predicted, found.squared_l2, None, None, None)
 
     plan = EvaluationPlan(SIGMAS, INDEX, DRAWS, set())
-    with pytest.raises(WorkFailedError, match=r"3 of 3 samples of image 70 at sigma 0.5 have NaN or infinite"):
+    with pytest.raises(
+        WorkFailedError, match=r"3 of 3 samples of image 70 at sigma 0.5 have NaN or infinite"
+    ):
         evaluate(plan, SimulatedTransport(lambda _: SimulatedReplica(), broken))  # type: ignore[arg-type]
     assert plan.num_decided == 119
 

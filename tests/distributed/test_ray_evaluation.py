@@ -101,7 +101,9 @@ def test_figures_are_those_of_the_noisy_samples(expected: Path, backbone: str) -
         assert float(row["low"]) < float(row["value"]) < float(row["high"])
         assert (row["images"], row["draws"], row["unit"]) == (str(M), str(DRAWS), "pixel units")
         assert float(by_key[sigma, "transport_model"]["value"]) == pytest.approx(2 * float(row["value"]))
-        coupled = [optimal_transport(clean[:50].numpy(), noisy[:50, draw].numpy()).distance for draw in range(DRAWS)]
+        coupled = [
+            optimal_transport(clean[:50].numpy(), noisy[:50, draw].numpy()).distance for draw in range(DRAWS)
+        ]
         assert float(by_key[sigma, "optimal_transport"]["value"]) == pytest.approx(np.mean(coupled), rel=1e-5)
         assert by_key[sigma, "optimal_transport"]["images"] == "50"
         assert by_key[sigma, "fid"]["network"].startswith("python classifier, 64 features, ")
@@ -112,9 +114,13 @@ def test_figures_are_those_of_the_noisy_samples(expected: Path, backbone: str) -
 
 
 def test_replicas_and_packing_leave_no_trace(expected: Path, backbone: str, tmp_path: Path) -> None:
-    evaluate(config_of(backbone, engine={"replicas": 2, "task_seconds": 0.05, "tasks_in_flight": 4}), tmp_path)
+    evaluate(
+        config_of(backbone, engine={"replicas": 2, "task_seconds": 0.05, "tasks_in_flight": 4}), tmp_path
+    )
     assert figures(tmp_path) == figures(expected)
-    assert pq.read_table(tmp_path / "evaluation.parquet").equals(pq.read_table(expected / "evaluation.parquet"))
+    assert pq.read_table(tmp_path / "evaluation.parquet").equals(
+        pq.read_table(expected / "evaluation.parquet")
+    )
 
 
 def test_a_killed_driver_resumes(expected: Path, backbone: str, tmp_path: Path) -> None:
@@ -140,10 +146,14 @@ def test_a_killed_driver_resumes(expected: Path, backbone: str, tmp_path: Path) 
     second = subprocess.run(arguments, env=environment, capture_output=True, text=True, check=False)
     assert second.returncode == 0, second.stderr
     assert "resuming: " in second.stderr
-    assert sum(pq.read_metadata(p).num_rows for p in (out / "measurements").glob("*.parquet")) == M * (1 + 2 * DRAWS)
+    assert sum(pq.read_metadata(p).num_rows for p in (out / "measurements").glob("*.parquet")) == M * (
+        1 + 2 * DRAWS
+    )
     # Another network by its arguments (it sleeps), so another fingerprint in the metadata; the figures are the same.
     # So are the bits of the networks' names, but for the hash of the classifier's recipe.
-    ours, theirs = (pq.read_table(p / "evaluation.parquet").replace_schema_metadata(None) for p in (out, expected))
+    ours, theirs = (
+        pq.read_table(p / "evaluation.parquet").replace_schema_metadata(None) for p in (out, expected)
+    )
     assert ours.equals(theirs)
     assert second.stdout.splitlines()[0].split()[:4] == ["evaluation", "sigma", "accuracy", "fid"]
 
@@ -170,13 +180,17 @@ def test_a_damaged_file_is_named(backbone: str, expected: Path, tmp_path: Path) 
             target.write_bytes(source.read_bytes())
     part = next((tmp_path / "measurements").glob("*.parquet"))
     part.write_bytes(part.read_bytes()[:-100])
-    with pytest.raises(LedgerError, match=rf"{part.name} is damaged .*only the samples in it are measured again"):
+    with pytest.raises(
+        LedgerError, match=rf"{part.name} is damaged .*only the samples in it are measured again"
+    ):
         run_evaluation(prepare_evaluation(config_of(backbone)), str(tmp_path), Recorder())
     part.unlink()
     (tmp_path / "evaluation.parquet").unlink()
     (tmp_path / "evaluation.csv").unlink()
     evaluate(config_of(backbone), tmp_path)
-    assert pq.read_table(tmp_path / "evaluation.parquet").equals(pq.read_table(expected / "evaluation.parquet"))
+    assert pq.read_table(tmp_path / "evaluation.parquet").equals(
+        pq.read_table(expected / "evaluation.parquet")
+    )
 
 
 def test_a_paired_difference_of_one_method_and_itself(expected: Path) -> None:

@@ -58,9 +58,12 @@ def test_one_step_ddpm_moves_as_far_as_the_posterior_mean_at_its_step(sigma: flo
 @pytest.mark.parametrize("sigma", SIGMAS)
 def test_the_order_of_the_paper(sigma: float) -> None:
     consistency = build_purifier(
-        ConsistencyPurifier(kind="consistency", model=MODEL, time="exact"), consistency_denoiser(two_point_consistency)
+        ConsistencyPurifier(kind="consistency", model=MODEL, time="exact"),
+        consistency_denoiser(two_point_consistency),
     )
-    posterior_mean = build_purifier(EDMPurifier(kind="edm", model=MODEL), edm_denoiser(two_point_posterior_mean))
+    posterior_mean = build_purifier(
+        EDMPurifier(kind="edm", model=MODEL), edm_denoiser(two_point_posterior_mean)
+    )
     near, _ = mean_distance(consistency, sigma)
     far, _ = mean_distance(posterior_mean, sigma)
     assert near < far

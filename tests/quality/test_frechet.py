@@ -56,7 +56,7 @@ def test_features_that_never_fire() -> None:
 
 
 def test_the_published_metric() -> None:
-    """torchmetrics' FrechetInceptionDistance, in float64, on the same features."""
+    """The FrechetInceptionDistance of torchmetrics, in float64, on the same features."""
 
     class Features(nn.Module):
         num_features = 5
@@ -65,7 +65,10 @@ def test_the_published_metric() -> None:
             return x.double().flatten(1)[:, :5] / 100
 
     rng = np.random.default_rng(3)
-    sets = [rng.integers(0, 256, (90, 3, 4, 4), dtype=np.uint8), rng.integers(0, 200, (120, 3, 4, 4), dtype=np.uint8)]
+    sets = [
+        rng.integers(0, 256, (90, 3, 4, 4), dtype=np.uint8),
+        rng.integers(0, 200, (120, 3, 4, 4), dtype=np.uint8),
+    ]
     metric = FrechetInceptionDistance(feature=Features(), input_img_size=(3, 4, 4)).set_dtype(torch.float64)
     for images, real in zip(sets, (True, False), strict=True):
         metric.update(torch.from_numpy(images), real=real)

@@ -36,7 +36,9 @@ def test_against_every_pairing_and_another_solver() -> None:
     assert optimal_transport(x, y).distance == pytest.approx(best, rel=1e-12)
     x, y = rng.normal(size=(150, 3)), rng.normal(size=(150, 3))
     costs = cdist(x, y)
-    assert optimal_transport(x, y).distance == pytest.approx(costs[linear_sum_assignment(costs)].mean(), rel=1e-12)
+    assert optimal_transport(x, y).distance == pytest.approx(
+        costs[linear_sum_assignment(costs)].mean(), rel=1e-12
+    )
 
 
 def test_terms_are_potentials() -> None:

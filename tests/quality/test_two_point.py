@@ -1,8 +1,9 @@
-"""Transport of one-step purifiers in closed form: Example 3.1 of Li et al., and Gaussian data, where the order turns."""
+"""Transport in closed form: Example 3.1 of Li et al., and Gaussian data, where the order turns."""
 
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ def test_quadrature_against_a_plain_one(t: float) -> None:
     def noisy(power: int) -> float:
         integrand = lambda x: abs(1 - math.tanh(x / t**2)) ** power * norm.pdf(x, 1, t)  # noqa: E731
         edges = np.linspace(1 - 10 * t, 1 + 10 * t, 41)
-        return float(sum(quad(integrand, a, b)[0] for a, b in zip(edges[:-1], edges[1:], strict=True)))
+        return float(sum(quad(integrand, a, b)[0] for a, b in pairwise(edges)))
 
     for power in (1, 2):
         assert posterior_mean_distance(t, power) == pytest.approx(noisy(power), rel=1e-6, abs=1e-14)
@@ -42,7 +43,7 @@ def test_against_monte_carlo(t: float) -> None:
 
 @pytest.mark.parametrize("t", LEVELS)
 def test_the_order(t: float) -> None:
-    """sign moves less in distance, tanh less in squared distance, and the latter two figures of tanh are equal."""
+    """The sign moves less in distance, tanh less in squared distance, and the latter two figures of tanh are equal."""
     consistency, posterior_mean = consistency_distance(t), posterior_mean_distance(t)
     assert consistency < posterior_mean or t < 0.1
     assert posterior_mean < 2 * consistency
@@ -52,7 +53,7 @@ def test_the_order(t: float) -> None:
 
 
 def test_on_gaussian_data_the_order_is_the_other_one() -> None:
-    """A shrinkage a x of data N(0, s^2) leaves an error N(0, (1 - a)^2 s^2 + a^2 t^2), of mean size sqrt(2/pi) its sd."""
+    """A shrinkage a x of data N(0, s^2) has the error N(0, (1 - a)^2 s^2 + a^2 t^2), of mean size sqrt(2/pi) its sd."""
     s = 0.5
     for t in (0.1, 0.5, 1.0, 2.0):
 

@@ -33,14 +33,22 @@ def made(name: str = "a", shift: float = 0.0, **changes: Any) -> Evaluation:
     }  # fmt: skip
     columns: dict[str, list[Any]] = {key: [None] * 4 + values for key, values in of_sigma.items()}
     columns["correct"] = [1.0, 1.0, 1.0, 0.0, *of_sigma["correct"]]
-    columns |= {"sigma": [0.0] * 4 + [0.5] * 4, "image_index": [0, 5, 10, 15] * 2, "label": [1] * 8, "numerics": ["cpu"] * 8}
+    columns |= {
+        "sigma": [0.0] * 4 + [0.5] * 4,
+        "image_index": [0, 5, 10, 15] * 2,
+        "label": [1] * 8,
+        "numerics": ["cpu"] * 8,
+    }
     config: dict[str, Any] = {
         "config": {
             "evaluate": {"draws": 2, "bootstrap": 400, "confidence": 0.95},
             "certify": {"sigmas": [0.5], "seed": 0, "noise": "sound"},
         },
         "weights": {"features": "ff", "perceptual": "pp"},
-        "networks": {"features": "Inception 2015-12-05, 2048 features, ff", "perceptual": "vgg, resized to 224"},
+        "networks": {
+            "features": "Inception 2015-12-05, 2048 features, ff",
+            "perceptual": "vgg, resized to 224",
+        },
         "data": {"sha256": "dd", "image_index": [0, 5, 10, 15]},
     }
     for key, value in changes.items():
@@ -59,7 +67,9 @@ def test_metrics_are_means_over_images() -> None:
             (0.5, "optimal_transport"): 1.5,
         }
     )  # fmt: skip
-    assert {key: row.images for key, row in rows.items() if row.images != 4} == {(0.5, "optimal_transport"): 2}
+    assert {key: row.images for key, row in rows.items() if row.images != 4} == {
+        (0.5, "optimal_transport"): 2
+    }
     assert rows[0.0, "accuracy"].draws == 1
     assert rows[0.5, "accuracy"].draws == 2
     assert (rows[0.5, "fid"].network, rows[0.5, "lpips"].network, rows[0.5, "transport"].network) == (
@@ -92,14 +102,16 @@ def test_the_table_and_its_notes() -> None:
     assert said[0] == (
         "in brackets: 95% bootstrap intervals over images, 400 samples, each by itself; 4 images, 2 draws of each"
     )
-    assert said[1].startswith("features: Inception 2015-12-05, 2048 features, ff; FID grows as images get fewer")
+    assert said[1].startswith(
+        "features: Inception 2015-12-05, 2048 features, ff; FID grows as images get fewer"
+    )
     assert said[3].startswith("optimal_transport: Wasserstein-1 between 2 clean and 2 purified images")
 
 
 def test_pairs_know_a_constant_difference_exactly() -> None:
     rows = {(row.sigma, row.metric): row for row in paired_rows([made("a"), made("b", shift=0.25)])}
     transport = rows[0.5, "transport"]
-    assert (transport.evaluation, transport.value) == ("b", 0.25)
+    assert (transport.evaluation, transport.value) == ("b - a", 0.25)
     assert transport.low == pytest.approx(0.25)
     assert transport.high == pytest.approx(0.25)
     assert rows[0.5, "accuracy"].value == 0

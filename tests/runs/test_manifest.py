@@ -21,7 +21,8 @@ LOCATIONS = {
     ("data", "path"), ("purifier", "model", "path"), ("classifier", "path"), ("classifier", "weights"),
 }  # fmt: skip
 # One choice only, or tags of a union, or exclusive with another field: compared below.
-UNWALKED = {("evaluate", "features"), ("evaluate", "perceptual"), ("data", "name"), ("purifier", "kind"), ("classifier", "kind"), ("certify", "rule"),
+UNWALKED = {("evaluate", "features"), ("evaluate", "perceptual"),
+            ("data", "name"), ("purifier", "kind"), ("classifier", "kind"), ("certify", "rule"),
             ("classifier", "pretrained"), ("data", "select", "indices")}  # fmt: skip
 
 
@@ -110,7 +111,11 @@ def test_every_field_of_a_prediction_enters_and_no_other() -> None:
     for path in leaves(resolved(config)):
         if path in UNWALKED:
             continue
-        free = path in LOCATIONS or path[0] in ("engine", "evaluate") or (path[0] == "certify" and path not in used)
+        free = (
+            path in LOCATIONS
+            or path[0] in ("engine", "evaluate")
+            or (path[0] == "certify" and path not in used)
+        )
         other = manifest_of(changed(config, path), "predict")
         assert (other["fingerprint"] == base["fingerprint"]) == free, path
         assert bool(manifest_differences(base, other)) != free
@@ -126,7 +131,10 @@ def test_every_field_of_an_evaluation_enters_and_no_other() -> None:
     config = run_config(sections=sections)
     base = manifest_of(config, "evaluate")
     used = {("certify", "sigmas"), ("certify", "noise"), ("certify", "seed")}
-    places = LOCATIONS | {("evaluate", "features", "classifier", "path"), ("evaluate", "perceptual", "weights")}
+    places = LOCATIONS | {
+        ("evaluate", "features", "classifier", "path"),
+        ("evaluate", "perceptual", "weights"),
+    }
     unwalked = UNWALKED | {("evaluate", "features", "kind"), ("evaluate", "features", "classifier", "kind"),
                            ("evaluate", "perceptual", "net")}  # fmt: skip
     walked = 0
@@ -134,7 +142,9 @@ def test_every_field_of_an_evaluation_enters_and_no_other() -> None:
         if path in unwalked:
             continue
         walked += path[0] == "evaluate"
-        free = path in places or path[0] in ("engine", "predict") or (path[0] == "certify" and path not in used)
+        free = (
+            path in places or path[0] in ("engine", "predict") or (path[0] == "certify" and path not in used)
+        )
         other = manifest_of(changed(config, path), "evaluate")
         assert (other["fingerprint"] == base["fingerprint"]) == free, path
         assert bool(manifest_differences(base, other)) != free

@@ -53,7 +53,9 @@ def test_the_same_sample_from_two_drivers_counts_once(tmp_path: Path) -> None:
     other.append([row(0.5, 2, 1), row(0.5, 0, 0)])
     assert other.read(0.5, 3, 2).image.tolist() == [0, 0, 1, 1, 2, 2]
     other.append([row(0.5, 2, 1, squared_l2=9.0)])
-    with pytest.raises(LedgerError, match=r"two measurements of the same sample \(image 2, sigma 0.5, draw 1\)"):
+    with pytest.raises(
+        LedgerError, match=r"two measurements of the same sample \(image 2, sigma 0.5, draw 1\)"
+    ):
         other.read(0.5, 3, 2)
 
 

@@ -18,7 +18,11 @@ from raycp.sampling.noise import Noise, make_noise
 IMAGES = np.random.default_rng(0).integers(0, 256, (5, 1, 4, 4), dtype=np.uint8)
 INDEX = np.array([3, 8, 21, 22, 40])
 CPU = torch.device("cpu")
-BLOCKS = [Block(2, Phase.EVALUATION, 0, 3), Block(0, Phase.EVALUATION, 0, 3), Block(4, Phase.EVALUATION, 0, 3)]
+BLOCKS = [
+    Block(2, Phase.EVALUATION, 0, 3),
+    Block(0, Phase.EVALUATION, 0, 3),
+    Block(4, Phase.EVALUATION, 0, 3),
+]
 
 
 def noise() -> Noise:
@@ -70,7 +74,9 @@ def test_clean_images_are_neither_noisy_nor_purified() -> None:
     def must_not_run(x: Tensor, sigma: float) -> Tensor:
         raise AssertionError
 
-    found = measurer(purify=must_not_run).run(CLEAN, [Block(image, Phase.EVALUATION, 0, 1) for image in range(5)])
+    found = measurer(purify=must_not_run).run(
+        CLEAN, [Block(image, Phase.EVALUATION, 0, 1) for image in range(5)]
+    )
     clean = torch.from_numpy(IMAGES).float() / 255
     np.testing.assert_array_equal(found.predicted, logits(clean).argmax(dim=1))
     np.testing.assert_array_equal(found.features, clean.flatten(1)[:, :6])
