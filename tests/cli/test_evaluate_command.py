@@ -8,12 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
 
 from raycp.cli.main import main
 from raycp.models import ResidualClassifier, save_classifier
+from raycp.runs.evaluation import write_evaluation
+from raycp.storage import Storage
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -146,3 +149,55 @@ def test_show_mixes_no_kinds(raycp: Run, tmp_path: Path) -> None:
     code, _, err = raycp("report", str(evaluation))
     assert code == 1
     assert "holds an evaluation, not a certification: `raycp show" in err
+
+
+def result(folder: Path, l2: list[float]) -> Path:
+    """A finished evaluation of four images at one sigma, without FID and LPIPS."""
+    manifest = {
+        "kind": "evaluate",
+        "fingerprint": "f",
+        "config": {
+            "evaluate": {"draws": 1, "bootstrap": 100, "confidence": 0.9},
+            "certify": {"sigmas": [0.25], "seed": 0, "noise": "sound"},
+        },
+        "data": {"sha256": "d", "image_index": [0, 1, 2, 3]},
+        "weights": {"features": None, "perceptual": None},
+        "networks": {"features": "", "perceptual": ""},
+    }
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(manifest))
+    nothing = [np.nan] * 8
+    columns: dict[str, Any] = {
+        "sigma": [0.0] * 4 + [0.25] * 4,
+        "image_index": [0, 1, 2, 3] * 2,
+        "label": [5] * 8,
+        "correct": [1.0] * 8,
+        "l2": [np.nan] * 4 + l2,
+        "squared_l2": [np.nan] * 4 + [value**2 for value in l2],
+        **dict.fromkeys(("lpips", "fid_term", "optimal_transport_term"), nothing),
+        "numerics": ["cpu"] * 8,
+    }
+    write_evaluation(Storage(str(folder)), manifest, columns)
+    return folder
+
+
+def test_show_prints_evaluations_and_their_differences(raycp: Run, tmp_path: Path) -> None:
+    a, b = result(tmp_path / "a", [1.0, 2.0, 3.0, 4.0]), result(tmp_path / "b", [1.5, 2.5, 3.5, 4.5])
+    code, out, err = raycp("show", str(a), str(b))
+    assert code == 0
+    assert [line.split()[:2] for line in out.splitlines()] == [
+        ["evaluation", "sigma"], ["a", "clean"], ["a", "0.25"], ["b", "clean"], ["b", "0.25"],
+    ]  # fmt: skip
+    assert out.splitlines()[0].split()[2:] == ["accuracy", "transport", "squared_l2"]
+    assert "90% bootstrap intervals over images, 100 samples, each by itself; 4 images, 1 draw of each" in err
+    code, out, _ = raycp("show", "--paired", str(a), str(b))
+    assert code == 0
+    assert "+0.5 [+0.5, +0.5]" in out
+    code, out, _ = raycp("show", "--format", "json", str(a))
+    transport = next(row for row in json.loads(out) if row["metric"] == "transport")
+    assert (transport["value"], transport["images"], transport["unit"]) == (2.5, 4, "pixel units")
+    code, _, err = raycp("show", "--paired", str(a))
+    assert code == 2
+    code, _, err = raycp("show", "--paired", "--joint", str(a), str(b))
+    assert code == 2
+    assert "is for certified accuracies" in err
