@@ -19,11 +19,6 @@ class Interval:
     low: float
     high: float
 
-    @property
-    def sign(self) -> int:
-        """1 or -1 where the interval lies on one side of 0, otherwise 0."""
-        return int(self.low > 0) - int(self.high < 0)
-
 
 def mean_interval(values_n: npt.NDArray[np.float64], replicates: int, confidence: float) -> Interval:
     """The mean of n values and its percentile bootstrap interval (Efron 1979) over draws of images.

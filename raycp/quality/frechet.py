@@ -17,7 +17,7 @@ _NULL = 1e-12
 class FrechetDistance:
     """`|m1 - m2|^2 + tr(S1 + S2 - 2 (S1^1/2 S2 S1^1/2)^1/2)`, and its derivative.
 
-    Source: Dowson & Landau 1982; as FID, Heusel et al. 2017, arXiv 1706.08500, equation 6. The trace of the root is
+    Source: Dowson & Landau 1982; as FID, Heusel et al. 2017, arXiv 1706.08500. The trace of the root is
     the sum of the singular values of `S1^1/2 S2^1/2`; no root of a matrix that is not symmetric is taken.
 
     Attributes:

@@ -38,8 +38,9 @@ def optimal_transport(x_nd: npt.NDArray[np.floating], y_nd: npt.NDArray[np.float
     Raises:
         TransportNotSolvedError: the solver gave up.
 
-    Source: Bonneel et al. 2011, network simplex, by POT (Flamary et al. 2021). For the influence of a pair see del
-    Barrio & Loubes 2019, arXiv 1705.01299, theorem 4.10, which is proved for costs above the first power.
+    Source: network simplex of POT (Flamary et al. 2021). That the scatter of the potentials is that of the cost: del
+    Barrio & Loubes 2019, arXiv 1705.01299, for the squared distance, and del Barrio, Gonzalez-Sanz & Loubes 2021, arXiv
+    2102.06379, for its powers above the first; at the first power, which is used here, it is taken over.
     """
     import ot
 

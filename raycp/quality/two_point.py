@@ -14,7 +14,7 @@ from scipy.integrate import quad
 from scipy.special import ndtr
 
 _REACH = 12.0
-"""Standard deviations of the noise beyond which it has no mass in float64's eyes."""
+"""Standard deviations beyond which nothing is left, of the noise itself and beyond the point where it crosses 0."""
 
 
 def consistency_distance(t: float, power: int = 1) -> float:
@@ -31,11 +31,10 @@ def posterior_mean_distance(t: float, power: int = 1) -> float:
 def _expectation(function: Callable[[float], float], t: float) -> float:
     """`E function(n)` over a standard normal n; the integrand bends where 1 + t n is 0, over a width of t."""
     bend = -1 / t
-    points = sorted(
-        {-_REACH, _REACH} | {p for p in (bend - 4 * t, bend, bend + 4 * t, 0.0) if abs(p) < _REACH}
-    )
+    ends = (bend - _REACH, _REACH)
+    points = sorted({*ends, *(p for p in (bend - 4 * t, bend, bend + 4 * t, 0.0) if ends[0] < p < ends[1])})
     density = 1 / math.sqrt(2 * math.pi)
     return sum(
-        quad(lambda n: density * math.exp(-n * n / 2) * function(n), a, b, epsabs=1e-14, epsrel=1e-12)[0]
+        quad(lambda n: density * math.exp(-n * n / 2) * function(n), a, b, epsabs=0, epsrel=1e-10)[0]
         for a, b in pairwise(points)
     )

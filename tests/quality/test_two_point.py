@@ -23,7 +23,7 @@ def test_quadrature_against_a_plain_one(t: float) -> None:
         return float(sum(quad(integrand, a, b)[0] for a, b in pairwise(edges)))
 
     for power in (1, 2):
-        assert posterior_mean_distance(t, power) == pytest.approx(noisy(power), rel=1e-6, abs=1e-14)
+        assert posterior_mean_distance(t, power) == pytest.approx(noisy(power), rel=1e-6, abs=1e-30)
 
 
 @pytest.mark.parametrize("t", [0.5, 1.0, 2.0])
@@ -45,9 +45,8 @@ def test_against_monte_carlo(t: float) -> None:
 def test_the_order(t: float) -> None:
     """The sign moves less in distance, tanh less in squared distance, and the latter two figures of tanh are equal."""
     consistency, posterior_mean = consistency_distance(t), posterior_mean_distance(t)
-    assert consistency < posterior_mean or t < 0.1
-    assert posterior_mean < 2 * consistency
-    assert posterior_mean == pytest.approx(posterior_mean_distance(t, 2), rel=1e-9, abs=1e-20)
+    assert consistency < posterior_mean < 1.001 * math.pi / 2 * consistency
+    assert posterior_mean == pytest.approx(posterior_mean_distance(t, 2), rel=1e-9)
     assert consistency_distance(t, 2) == pytest.approx(2 * consistency)
     assert posterior_mean_distance(t, 2) < consistency_distance(t, 2)
 
