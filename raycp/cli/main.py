@@ -17,6 +17,7 @@ from raycp.cli.cascade import cascade
 from raycp.cli.certify import certify
 from raycp.cli.demo import demo
 from raycp.cli.doctor import doctor
+from raycp.cli.evaluate import evaluate
 from raycp.cli.jobs import jobs
 from raycp.cli.plan import plan
 from raycp.cli.predict import predict
@@ -40,8 +41,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for command in (
-    certify, predict, train, status, show, report, cascade, submit, jobs, stop, doctor, bench, demo, simulate, plan,
-    verify,
+    certify, predict, evaluate, train, status, show, report, cascade, submit, jobs, stop, doctor, bench, demo, simulate,
+    plan, verify,
 ):  # fmt: skip
     app.command()(command)
 app.add_typer(weights)

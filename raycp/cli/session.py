@@ -64,7 +64,7 @@ def run_config(
     from raycp.distributed.progress import UNLIMITED
     from raycp.distributed.session import run_job
 
-    resume = f"resume with: {_command_line()}"
+    resume = f"resume with: {command_line()}"
     try:
         with make_display() as display:
             complete = run_job(job, out, display, budget or UNLIMITED)
@@ -138,7 +138,8 @@ def _rounded(hours: float) -> str:
     return f"{hours:.2g}" if hours < 10 else f"{hours:,.0f}"
 
 
-def _command_line() -> str:
+def command_line() -> str:
+    """The command as it was given."""
     return shlex.join(["raycp", *sys.argv[1:]])
 
 

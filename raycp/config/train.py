@@ -11,8 +11,8 @@ from pydantic import Field, model_validator
 from raycp.config.base import Float, Frozen, Location
 from raycp.config.certify import Sigma
 from raycp.config.data import DataConfig, FolderData, ParquetData
+from raycp.config.perceptual import Backbone
 from raycp.config.stages import (
-    Backbone,
     ClassifierStage,
     ConsistencyStage,
     FinetuneStage,
