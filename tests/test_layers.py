@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "raycp"
 # Imports point down: a module may import its own layer and those that stand after it.
 LAYERS = (
     "cli", "bench", "verify", "distributed", "simulate", "runs", "certify", "sampling", "parity", "purifiers", "models",
-    "report", "training", "data", "maths", "statistics", "config", "published", "storage", "errors",
+    "report", "training", "quality", "data", "maths", "statistics", "config", "published", "storage", "errors",
 )  # fmt: skip
 # Packages beyond the standard library that these layers may import, anywhere in their code.
 THIRD_PARTY = {
@@ -25,6 +25,7 @@ THIRD_PARTY = {
     "published": {"requests"},
     "statistics": {"numpy", "scipy"},
     "maths": {"torch", "numpy"},
+    "quality": {"numpy", "scipy", "ot"},
     "certify": {"numpy"},
     "sampling": {"numpy", "torch", "triton", "mpmath"},
     "parity": {"torch"},

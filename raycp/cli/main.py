@@ -13,9 +13,11 @@ import typer
 
 from raycp import __version__
 from raycp.cli.bench import bench
+from raycp.cli.cascade import cascade
 from raycp.cli.certify import certify
 from raycp.cli.demo import demo
 from raycp.cli.doctor import doctor
+from raycp.cli.evaluate import evaluate
 from raycp.cli.jobs import jobs
 from raycp.cli.plan import plan
 from raycp.cli.predict import predict
@@ -39,7 +41,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for command in (
-    certify, predict, train, status, show, report, submit, jobs, stop, doctor, bench, demo, simulate, plan, verify,
+    certify, predict, evaluate, train, status, show, report, cascade, submit, jobs, stop, doctor, bench, demo, simulate,
+    plan, verify,
 ):  # fmt: skip
     app.command()(command)
 app.add_typer(weights)

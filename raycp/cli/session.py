@@ -64,7 +64,7 @@ def run_config(
     from raycp.distributed.progress import UNLIMITED
     from raycp.distributed.session import run_job
 
-    resume = f"resume with: {_command_line()}"
+    resume = f"resume with: {command_line()}"
     try:
         with make_display() as display:
             complete = run_job(job, out, display, budget or UNLIMITED)
@@ -127,7 +127,9 @@ def _cost(samples: int, costs: dict[float, SampleCost]) -> str:
     seconds = [cost.seconds for cost in costs.values() if cost.seconds is not None]
     if seconds:
         hours = samples * sum(seconds) / 3600
-        return text + f"about {_rounded(hours)} hours of one replica like this machine, measured on a batch of 4"
+        return (
+            text + f"about {_rounded(hours)} hours of one replica like this machine, measured on a batch of 4"
+        )
     hours = operations / 1e13 / 3600
     return text + f"{_rounded(hours)} hours of a device that does 10 TFLOP/s in these networks"
 
@@ -136,7 +138,8 @@ def _rounded(hours: float) -> str:
     return f"{hours:.2g}" if hours < 10 else f"{hours:,.0f}"
 
 
-def _command_line() -> str:
+def command_line() -> str:
+    """The command as it was given."""
     return shlex.join(["raycp", *sys.argv[1:]])
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from raycp.errors import ConfigError
+
 if TYPE_CHECKING:
+    from raycp.report.evaluation import EvaluationLike
     from raycp.report.table import Table
 
 
@@ -46,13 +50,15 @@ def show(
 
     Accuracies in percent, radii in pixel units, device seconds; notes on stderr.
     A dash: N samples cannot certify that radius, or nothing is decided yet.
-    Of a training: the stages with their last loss and validation.
+    Of a training: the stages with their last loss and validation. Of evaluations:
+    their metrics; with --paired, differences from the first, with intervals.
 
     \b
     Examples:
       raycp show runs/digits
       raycp show runs/digits runs/digits-none
       raycp show runs/digits --format csv > digits.csv
+      raycp show --paired evaluations/consistency evaluations/finetuned
       raycp show --paired --joint runs/digits-none runs/digits runs/digits-edm
     """
     import json
@@ -63,7 +69,19 @@ def show(
     from raycp.report.training_page import plain_table
     from raycp.report.training_record import is_training, read_training
     from raycp.runs import read_run
+    from raycp.runs.evaluation import is_evaluation, read_evaluation
 
+    kinds = [is_evaluation(path) for path in runs]
+    if any(kinds):
+        if not all(kinds):
+            other = runs[kinds.index(False)]
+            raise ConfigError(f"{other} holds no evaluation, the others do: show them by themselves.")
+        if joint:
+            raise typer.BadParameter("is for certified accuracies.", param_hint="--joint")
+        if paired and len(runs) < 2:
+            raise typer.BadParameter("compares runs: give two or more.", param_hint="--paired")
+        print_evaluations([read_evaluation(path) for path in runs], format_, paired)
+        return
     if paired:
         from raycp.report.paired import compare, paired_text
 
@@ -90,6 +108,28 @@ def show(
     if format_ is Format.table:
         envelope = [f"envelope: {ENVELOPE}."] if any(row.sigma is None for row in table.rows) else []
         for note in [*table.notes, *envelope]:
+            typer.echo(note, err=True)
+
+
+def print_evaluations(
+    evaluations: Sequence[EvaluationLike], format_: Format = Format.table, paired: bool = False
+) -> None:
+    """Print the metrics of evaluations, or with `paired` their differences from the first; notes on stderr."""
+    import json
+    from dataclasses import asdict
+
+    from raycp.report.evaluation import csv_text, metric_rows, notes, paired_rows, plain_text
+
+    rows = paired_rows(evaluations) if paired else [row for item in evaluations for row in metric_rows(item)]
+    if format_ is Format.csv:
+        typer.echo(csv_text(rows), nl=False)
+    elif format_ is Format.json:
+        typer.echo(json.dumps([asdict(row) for row in rows], indent=2, ensure_ascii=False))
+    else:
+        typer.echo(plain_text(rows, difference=paired), nl=False)
+        if paired:
+            typer.echo("differences on the same noisy samples", err=True)
+        for note in notes(evaluations, rows):
             typer.echo(note, err=True)
 
 

@@ -77,7 +77,7 @@ def _read(storage: Storage) -> tuple[Status, float]:
     if found is None:
         raise StorageError(
             f"there is no {storage.path(STATUS)}: {storage.path()} is no run directory, or nothing has run in it yet. "
-            "Give the --out of a raycp certify, predict or train."
+            "Give the --out of a raycp certify, predict, evaluate or train."
         )
     return found, max(0.0, time.time() - found.updated)
 

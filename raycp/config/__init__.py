@@ -10,10 +10,12 @@ from raycp.config.base import (
     without_locations,
 )
 from raycp.config.certify import CertifyProtocol, Engine, Numerics, PredictProtocol, RunConfig, Sequential
+from raycp.config.evaluate import EvaluateProtocol
 
 __all__ = [
     "CertifyProtocol",
     "Engine",
+    "EvaluateProtocol",
     "Frozen",
     "Numerics",
     "PredictProtocol",

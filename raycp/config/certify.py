@@ -1,4 +1,4 @@
-"""The configuration of `raycp certify` and `raycp predict`."""
+"""The configuration of `raycp certify`, `raycp predict` and `raycp evaluate`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from raycp.config.base import Float, Frozen
 from raycp.config.data import DataConfig
+from raycp.config.evaluate import EvaluateProtocol
 from raycp.config.models import ClassifierConfig, PurifierConfig
 
 _LEAST_ALPHA = 1e-9
@@ -162,12 +163,13 @@ class Engine(Frozen):
 
 
 class RunConfig(Frozen):
-    """Everything `raycp certify` needs to know."""
+    """Everything `raycp certify` needs to know; `predict` and `evaluate` are for the commands of these names."""
 
     data: DataConfig
     purifier: PurifierConfig
     classifier: ClassifierConfig
     certify: CertifyProtocol = CertifyProtocol()
     predict: PredictProtocol = PredictProtocol()
+    evaluate: EvaluateProtocol = EvaluateProtocol()
     numerics: Numerics = Numerics()
     engine: Engine = Engine()

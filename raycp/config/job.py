@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from raycp.config.base import Float, Frozen
 
-WRITERS = ("certify", "predict", "train")
+WRITERS = ("certify", "predict", "evaluate", "train")
 """Commands that make a run directory, on the cluster, and resume it."""
 READERS = ("report", "verify")
 """Commands that look at one."""

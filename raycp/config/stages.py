@@ -6,8 +6,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from raycp.config.base import Float, Frozen, Location
+from raycp.config.base import Float, Frozen
 from raycp.config.certify import Sigma
+from raycp.config.perceptual import Backbone
 
 Positive = Annotated[Float, Field(gt=0)]
 Distance = Literal["lpips", "l1", "l2"]
@@ -15,16 +16,6 @@ Distance = Literal["lpips", "l1", "l2"]
 
 ModelName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
 """A stage's model, or one that was trained before (`models`)."""
-
-
-class Backbone(Frozen):
-    """LPIPS (Zhang et al. 2018) on a network trained on ImageNet, for colour images."""
-
-    net: Literal["vgg", "alex", "squeeze"]
-    weights: Location | None = None
-    """File of the network's weights, torchvision's names; null: the file that torchvision keeps in its cache."""
-    resize: int | None = Field(224, ge=1)
-    """Height and width to which images are resized first (224 in the paper); null: not at all."""
 
 
 Perceptual = ModelName | Backbone

@@ -11,8 +11,8 @@ from pydantic import Field, model_validator
 from raycp.config.base import Float, Frozen, Location
 from raycp.config.certify import Sigma
 from raycp.config.data import DataConfig, FolderData, ParquetData
+from raycp.config.perceptual import Backbone
 from raycp.config.stages import (
-    Backbone,
     ClassifierStage,
     ConsistencyStage,
     FinetuneStage,
@@ -55,7 +55,7 @@ class TrainEngine(Frozen):
     start_timeout: Annotated[Float, Field(ge=0)] = 0.0
     """Seconds to wait for nodes, such as an autoscaler's, that the workers need; 0: the cluster must have them."""
     max_failures: int = Field(2, ge=0)
-    """Lost workers after which the job goes on from its last checkpoint."""
+    """Losses of workers at work after which the job goes on from its last checkpoint; as many at the start again."""
     readers: int = Field(2, ge=1)
     """With streaming: tasks of each worker that read and decode, a window each, on what the training leaves idle."""
 

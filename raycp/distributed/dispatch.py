@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import math
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
-from raycp.certify.planner import Planner
-from raycp.certify.units import Counted, Outcome
 from raycp.config import Engine
 from raycp.distributed.flights import Flight, ReplicaState
+from raycp.distributed.plan import Plan
 from raycp.distributed.progress import UNLIMITED, Budget, Meter, Progress
 from raycp.distributed.transport import Done, Event, Failed, Lost, Ready, Transport
 from raycp.errors import ClusterError, RaycpError, WorkFailedError
@@ -34,8 +33,8 @@ _CHECK_SECONDS = 5.0
 class Sink(Protocol):
     """Where results go."""
 
-    def write(self, counted: Sequence[Counted], outcomes: Sequence[Outcome]) -> None:
-        """Make the blocks durable; after that, and not before, the outcomes are done."""
+    def write(self, kept: Sequence[Any], outcomes: Sequence[Any], /) -> None:
+        """Make what the plan keeps durable; after that, and not before, the outcomes are done."""
         ...
 
 
@@ -54,7 +53,7 @@ class Dispatcher:
 
     def __init__(
         self,
-        planner: Planner,
+        planner: Plan,
         transport: Transport,
         engine: Engine,
         batch_size: int,
@@ -78,8 +77,8 @@ class Dispatcher:
         self._num_in_flight = 0
         self._pending: set[int] = set()
         self._retries: deque[Flight] = deque()
-        self._counted: list[Counted] = []
-        self._outcomes: list[Outcome] = []
+        self._kept: list[Any] = []
+        self._outcomes: list[Any] = []
         self._decided = planner.num_decided
         self._num_started = self._num_tickets = self._num_lost = self._num_requeued = 0
         self._fruitless_losses = self._failed_starts = 0
@@ -289,8 +288,8 @@ class Dispatcher:
                     self._retry(event, flight)
 
     def _take_in(self, event: Done, replica: ReplicaState, flight: Flight) -> None:
-        counted, outcomes = self._planner.record(flight.task, event.counts_RK, event.seconds)
-        self._counted += counted
+        kept, outcomes = self._planner.record(flight.task, event.result, event.seconds)
+        self._kept += kept
         self._outcomes += outcomes
         self._meter.drew(flight.task.num_samples, event.seconds)
         self._fruitless_losses = 0
@@ -373,14 +372,14 @@ class Dispatcher:
 
     def _flush(self, now: float) -> None:
         self._last_flush = now
-        counted, outcomes = self._counted, self._outcomes
-        self._counted, self._outcomes = [], []
-        if counted or outcomes:
-            self._sink.write(counted, outcomes)
+        kept, outcomes = self._kept, self._outcomes
+        self._kept, self._outcomes = [], []
+        if kept or outcomes:
+            self._sink.write(kept, outcomes)
             self._decided += len(outcomes)
 
 
-def _describe_set_aside(set_aside: dict[tuple[float, int], str]) -> str:
+def _describe_set_aside(set_aside: Mapping[tuple[float, int], str]) -> str:
     reasons = list(dict.fromkeys(set_aside.values()))
     shown = "\n".join(f"  {reason}" for reason in reasons[:10])
     more = f"\n  and {len(reasons) - 10} more" if len(reasons) > 10 else ""

@@ -13,7 +13,7 @@ from raycp.certify.planner import Planner
 from raycp.certify.radii import largest_radii, table_radii
 from raycp.certify.rules import FixedRule, PredictRule, Rule
 from raycp.certify.sequential import sequential_rule
-from raycp.config import RunConfig, resolved
+from raycp.config import EvaluateProtocol, RunConfig, resolved
 from raycp.config.missing import require_files
 from raycp.data import ImageSet, load_images, require_grid
 from raycp.distributed.replica import Replica, ReplicaSpec
@@ -33,7 +33,7 @@ class Job:
     """What one command will compute.
 
     Attributes:
-        kind: `certify` or `predict`.
+        kind: `certify`, `predict` or `evaluate`.
         config: with device and memory format resolved; the batch size may still be `auto`.
         images: the selected images.
         purifier, classifier: weights; no purifier for plain smoothing.
@@ -185,7 +185,9 @@ def prepare_job(kind: Kind, config: RunConfig) -> Job:
         MissingFilesError: files that the configuration names are not there; all of them, and where they come from.
         DataError, ModelError, ConfigError: what is missing, damaged or does not fit, by name.
     """
-    require_files(config)
+    require_files(
+        config if kind == "evaluate" else config.model_copy(update={"evaluate": EvaluateProtocol()})
+    )
     images = load_images(config.data)
     sigmas = config.certify.sigmas
     slack = dict.fromkeys(sigmas, 0.0)

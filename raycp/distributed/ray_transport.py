@@ -15,7 +15,7 @@ from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 from raycp.certify.units import Task
 from raycp.config import Engine
 from raycp.distributed.metrics import ReplicaMetrics
-from raycp.distributed.replica import Replica, ReplicaSpec
+from raycp.distributed.replica import ReplicaSpec
 from raycp.distributed.transport import LONGEST_PAUSE, PAUSE, Done, Event, Failed, Lost, Ready
 from raycp.errors import ClusterError, RaycpError
 from raycp.sampling.blocks import Block, Phase
@@ -36,19 +36,19 @@ class ReplicaActor:
         return f"Replica({self._place})"
 
     def prepare(self, spec: ReplicaSpec, batch_size: int, run: str, number: int) -> tuple[str, str]:
-        self._replica = Replica(spec)
+        self._replica = spec.build()
         numerics = self._replica.prepare(batch_size)
         self._metrics = ReplicaMetrics(run, str(number), spec.device)
         return numerics, f"{self._place}, {spec.device}"
 
     def choose_batch_size(self, spec: ReplicaSpec) -> int:
-        return Replica(spec).choose_batch_size()
+        return spec.build().choose_batch_size()
 
     def run(self, sigma: float, blocks: Sequence[tuple[int, int, int, int]]) -> tuple[Any, float]:
         drawn = [Block(image, Phase(phase), first, n) for image, phase, first, n in blocks]
-        counts, seconds = self._replica.run(sigma, drawn)
+        result, seconds = self._replica.run(sigma, drawn)
         self._metrics.drew(sum(block.num_samples for block in drawn), seconds)
-        return counts, seconds
+        return result, seconds
 
 
 class _Call(NamedTuple):
@@ -129,8 +129,8 @@ class RayTransport:
             return Lost(replica, _last_line(err))
         if ticket is None:
             return Ready(replica, *result)
-        counts, seconds = result
-        return Done(replica, ticket, counts, seconds)
+        drawn, seconds = result
+        return Done(replica, ticket, drawn, seconds)
 
 
 def _send(actor: ActorHandle, task: Task) -> ray.ObjectRef:

@@ -45,6 +45,10 @@ class ReplicaSpec:
     num_classes: int
     device: str
 
+    def build(self) -> Replica:
+        """The replica, in this process."""
+        return Replica(self)
+
 
 class Replica:
     """Builds the models on its device and answers tasks.
@@ -91,8 +95,8 @@ class Replica:
             self._kernel.self_test(sigma)
         return numerics_class(self._numerics, self._device, batch_size, self._config.classifier.kind)
 
-    def run(self, sigma: float, blocks: Sequence[Block]) -> tuple[npt.NDArray[np.int64], float]:
-        """Class counts [R, K + 1] of the blocks, and the seconds it took."""
+    def run(self, sigma: float, blocks: Sequence[Block]) -> tuple[Any, float]:
+        """Class counts of the blocks, int64 [R, K + 1], and the seconds it took."""
         assert self._kernel is not None, "prepare comes first"
         start = time.perf_counter()
         counts = self._kernel.run(sigma, blocks)

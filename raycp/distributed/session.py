@@ -66,8 +66,8 @@ def run_job(job: Job, out: str, observer: Observer, budget: Budget = UNLIMITED) 
             if recorded is not None:
                 batch_size = parse_config(RunConfig, recorded["config"]).numerics.batch_size
             else:
-                stack.enter_context(_connected(job, storage, observer))
-                batch_size = _measured_batch_size(job, observer)
+                stack.enter_context(session_on_ray(job, storage, observer))
+                batch_size = measured_batch_size(job, observer)
             assert batch_size != "auto"
             job = job.with_batch_size(batch_size)
         run = open_run(storage, job.manifest(), job.tables)
@@ -83,7 +83,7 @@ def run_job(job: Job, out: str, observer: Observer, budget: Budget = UNLIMITED) 
         status = stack.enter_context(StatusFile(storage, job.kind))
         try:
             if not planner.finished:
-                stack.enter_context(_connected(job, storage, observer))
+                stack.enter_context(session_on_ray(job, storage, observer))
                 _draw(job, planner, sink, observer, budget, status, storage.name)
         finally:
             sink.finish(planner.undecided())
@@ -121,12 +121,13 @@ def _draw(
     dispatcher = Dispatcher(
         planner, transport, job.config.engine, batch_size, sink, report=report, budget=budget
     )
-    with _interruptible() as stop:
+    with interruptible() as stop:
         dispatcher.run(stopped=lambda: stop.requested)
     metrics.update(dispatcher.progress(), sink.accuracies(), last=True)
 
 
-def _measured_batch_size(job: Job, observer: Observer) -> int:
+def measured_batch_size(job: Job, observer: Observer) -> int:
+    """The fastest batch size on one replica of the cluster."""
     from raycp.distributed.ray_transport import on_one_replica, require_room
 
     require_room(job.config.engine)
@@ -136,7 +137,8 @@ def _measured_batch_size(job: Job, observer: Observer) -> int:
 
 
 @contextmanager
-def _connected(job: Job, storage: Storage, observer: Observer) -> Iterator[None]:
+def session_on_ray(job: Job, storage: Storage, observer: Observer) -> Iterator[None]:
+    """The cluster that a job's engine names, with what is to be said of it."""
     with connected(job.config.engine, f"raycp {job.kind} {storage.name}") as url:
         observer.note(f"connected to Ray{f', dashboard at {url}' if url else ''}")
         numerics = job.config.numerics
@@ -205,17 +207,19 @@ class Results:
 
 
 @dataclass
-class _Stop:
+class Stop:
+    """Whether the user asked for the end of the session."""
+
     requested: bool = False
 
 
 @contextmanager
-def _interruptible() -> Iterator[_Stop]:
+def interruptible() -> Iterator[Stop]:
     """Turn the first SIGINT or SIGTERM into a request to stop; a second one interrupts for good.
 
     To be entered after Ray is started, which installs handlers of its own.
     """
-    stop = _Stop()
+    stop = Stop()
 
     def request(signum: int, _: object) -> None:
         if stop.requested:

@@ -171,7 +171,9 @@ def _fit(
                 name="ray",  # the same name again goes on from the last checkpoint
                 storage_path=path,
                 storage_filesystem=filesystem,
-                failure_config=FailureConfig(max_failures=engine.max_failures, controller_failure_limit=2),
+                failure_config=FailureConfig(
+                    max_failures=engine.max_failures, controller_failure_limit=engine.max_failures
+                ),
                 checkpoint_config=CheckpointConfig(num_to_keep=1),
                 logging_config=LoggingConfig(log_level="ERROR"),
             ),

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from raycp.config import parse_config, resolved
+from raycp.config.perceptual import Backbone
 from raycp.config.stages import (
-    Backbone,
     ClassifierStage,
     ConsistencyStage,
     DenoiserStage,

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
-
-import numpy as np
-import numpy.typing as npt
+from typing import Any, Protocol
 
 from raycp.certify.units import Task
 
@@ -31,8 +28,9 @@ class Done:
 
     replica: int
     ticket: int
-    counts_RK: npt.NDArray[np.int64]
-    """Class counts per block, int64 [R, K + 1]; the last column counts invalid logits."""
+    result: Any
+    """What the replica made of the task's blocks: class counts, int64 [R, K + 1], the last column counting invalid
+    logits; of an evaluation, `Measured`."""
     seconds: float
     """Time on the device."""
 

@@ -1,11 +1,14 @@
-"""One self-contained HTML page: no script, no network, light and dark, fit for paper."""
+"""One self-contained HTML page: no network, no script but its own, light and dark, fit for paper."""
 
 from __future__ import annotations
 
 import base64
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from importlib import resources
+from typing import Any
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -15,6 +18,7 @@ from raycp.report.conditions import NOT_RECORDED, Conditions, conditions
 from raycp.report.curve_plot import draw_curves
 from raycp.report.curves import Curve
 from raycp.report.examples import COLUMNS, Examples, png, read_examples
+from raycp.report.image_rows import OUTCOMES, image_rows, script_data
 from raycp.report.numerals import DASH, duration, exact, percent
 from raycp.report.provenance import configuration_text, numerics_in_words, recorded_facts, report_command
 from raycp.report.results import RunLike, SigmaResults, labels_of, read_sigmas
@@ -80,12 +84,19 @@ def render_page(
         out: the `--out` of the command, for the line that makes the report again.
     """
     runs = tuple(runs)
+    script = resources.files("raycp.report").joinpath("images.js").read_text("utf-8")
     sections = [_section(label, run, table) for label, run in zip(labels_of(runs), runs, strict=True)]
+    rows = all_image_rows(runs)
     return (
         environment()
         .get_template("report.html")
         .render(
             sections=sections,
+            rows=rows,
+            data=script_data(rows),
+            outcomes=OUTCOMES,
+            script=script,
+            script_source=_allowed(script) if rows else "",
             table=table,
             curves_light=draw_curves(runs, curves, LIGHT) if curves else None,
             curves_dark=draw_curves(runs, curves, DARK) if curves else None,
@@ -157,6 +168,18 @@ def _sigma_section(row: TableRow, results: SigmaResults) -> SigmaSection:
         device_time=DASH if row.seconds is None else duration(row.seconds),
         indices=indices_in_words(results.image_index_M),
     )
+
+
+def all_image_rows(runs: Sequence[RunLike]) -> list[dict[str, Any]]:
+    """`image_rows` of several runs, one after the other."""
+    names = zip(labels_of(runs), runs, strict=True)
+    return [row for label, run in names for row in image_rows(label, run, conditions(run).class_names)]
+
+
+def _allowed(script: str) -> str:
+    """What the content security policy says for this one script to run, and no other."""
+    digest = hashlib.sha256(script.encode()).digest()
+    return f"; script-src 'sha256-{base64.b64encode(digest).decode('ascii')}'"
 
 
 def _data_uri(content: bytes) -> str:

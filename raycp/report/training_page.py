@@ -35,6 +35,7 @@ def render_training(record: TrainingRecord, made: datetime) -> str:
         .get_template("training.html")
         .render(
             record=record,
+            script_source="",
             stages=[(stage, summary(stage)) for stage in record.stages],
             curves={
                 stage.name: (draw_stage(stage, LIGHT), draw_stage(stage, DARK))

@@ -1,4 +1,4 @@
-"""Write a report: report.html, the table and the curves as CSV, the curves and the example samples as PNG."""
+"""Write a report: report.html; the table, the curves and the images as CSV; the curves and example samples as PNG."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from raycp.report.curves import certified_curves, curve_records
 from raycp.report.examples import read_examples
 from raycp.report.formats import csv_text, records
 from raycp.report.grid import draw_grid
-from raycp.report.page import render_page
+from raycp.report.page import all_image_rows, render_page
 from raycp.report.results import RunLike
 from raycp.report.table import certified_table
 
@@ -39,6 +39,9 @@ def write_report(runs: Sequence[RunLike], folder: Path, made: datetime, out: str
         "report.html": render_page(runs, table, curves, made, out),
         "table.csv": csv_text(records(table)),
     }
+    rows = all_image_rows(runs)
+    if rows:
+        contents["images.csv"] = csv_text(rows)
     if curves:
         contents["curves.csv"] = csv_text(curve_records(curves))
         contents["curves.png"] = draw_curves(runs, curves)

@@ -17,12 +17,13 @@ from raycp.config import RunConfig, differences, parse_config, resolved, without
 FORMAT = 1
 """Changes when the same configuration would give other counts or other columns."""
 
-Kind = Literal["certify", "predict"]
+Kind = Literal["certify", "predict", "evaluate"]
 
 _PACKAGES = (
     "raycp", "torch", "ray", "numpy", "scipy", "pyarrow", "diffusers", "timm", "torchvision", "transformers",
 )  # fmt: skip
-_USED_BY_PREDICT = ("sigmas", "noise", "seed")
+_OF_CERTIFY = ("sigmas", "noise", "seed")
+"""What the other commands use of the section `certify`."""
 
 
 def make_manifest(
@@ -37,7 +38,8 @@ def make_manifest(
     Args:
         kind: what the run computes.
         config: with `numerics.device` and `numerics.batch_size` resolved to the values in force.
-        weights: SHA-256 over the tensors of each model (`purifier`, `classifier`), None where there is none.
+        weights: SHA-256 over the tensors of each model (`purifier`, `classifier`; for an evaluation `features` and
+            `perceptual`), None where there is none.
         data: `sha256` of the selected images, `source`, `image_index`, `class_names`.
         num_classes: K.
     """
@@ -79,12 +81,13 @@ def _identity(
     """Everything a row depends on; places of files and the engine are left out."""
     content = without_locations(config)
     del content["engine"]
+    for other in {"predict", "evaluate"} - {kind}:
+        del content[other]
     if kind == "certify":
-        del content["predict"]
         if config.certify.rule == "e_process":  # it has no last look: more samples may always be added
             del content["certify"]["num_estimation"]
     else:
-        content["certify"] = {key: content["certify"][key] for key in _USED_BY_PREDICT}
+        content["certify"] = {key: content["certify"][key] for key in _OF_CERTIFY}
     return {"format": FORMAT, "kind": kind, "config": content, "weights": dict(weights), "data": data_sha256}
 
 

@@ -25,7 +25,11 @@ from raycp.storage import Storage
 
 CONFIG = "config.json"
 EXAMPLES = "examples.npz"
-RESULTS = {"certify": "certificates.parquet", "predict": "predictions.parquet"}
+RESULTS = {
+    "certify": "certificates.parquet",
+    "predict": "predictions.parquet",
+    "evaluate": "evaluation.parquet",
+}
 
 
 class RunDirectory:
@@ -180,6 +184,11 @@ def read_run(path: str) -> RunResults:
     manifest = recorded_manifest(storage)
     if manifest is None:
         raise StorageError(f"{storage.path()} holds no run: there is no {CONFIG}.")
+    if manifest["kind"] == "evaluate":
+        raise StorageError(
+            f"{storage.path()} holds an evaluation, not a certification: `raycp show {storage.path()}` prints it, by "
+            "itself or beside other evaluations."
+        )
     name = RESULTS[manifest["kind"]]
     data = storage.read(name)
     if data is None:

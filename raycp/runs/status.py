@@ -25,12 +25,12 @@ class Status:
     """One session of a run.
 
     Attributes:
-        command: certify, predict or train.
+        command: certify, predict, evaluate or train.
         state: running until the session ends; a driver that was killed leaves `running` behind, with an old `updated`.
         reason: of a session that failed, or of one that stopped before its end.
         host, pid: of the driver.
         started, updated: seconds since 1970, on the driver's clock.
-        figures: how far it is; see `Progress` for certify and predict.
+        figures: how far it is; see `Progress` for all but train.
     """
 
     command: str

@@ -93,6 +93,14 @@ class BaseClassifier:
             assert first is not None
             return first.float(), self.purify.combine(logits)
 
+    @torch.inference_mode()
+    def classified(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        """Logits [B, K], float32, of images as they are: the classifier without its purifier."""
+        if self.channels_last:
+            x_BCHW = x_BCHW.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            return self.classify(x_BCHW).float()
+
 
 def prepare_network(network: nn.Module, numerics: Numerics, device: torch.device) -> nn.Module:
     """Move a network to its device and memory format, and compile it if asked."""

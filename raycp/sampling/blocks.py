@@ -13,6 +13,7 @@ class Phase(IntEnum):
     SELECTION = 0
     ESTIMATION = 1
     PREDICTION = 2
+    EVALUATION = 3
 
 
 class Block(NamedTuple):

@@ -123,14 +123,18 @@ class Kernel:
                 )
 
     def _inner_noise(self, sigma: float, batch: Sequence[Block]) -> InnerNoise | None:
-        """What the base classifier draws for a batch, padded; None for one that draws nothing."""
-        if not self._base_classifier.draws:
-            return None
-        return self._noise.inner(sigma, batch).padded(self._batch_size)
+        return inner_noise(self._base_classifier, self._noise, sigma, batch, self._batch_size)
 
     def _padded(self, x: torch.Tensor) -> torch.Tensor:
         missing = self._batch_size - len(x)
         return x if missing == 0 else torch.cat([x, x.new_zeros(missing, *x.shape[1:])])
+
+
+def inner_noise(
+    base_classifier: BaseClassifier, noise: Noise, sigma: float, batch: Sequence[Block], batch_size: int
+) -> InnerNoise | None:
+    """What the base classifier draws for a batch, padded to `batch_size` rows; None for one that draws nothing."""
+    return noise.inner(sigma, batch).padded(batch_size) if base_classifier.draws else None
 
 
 def batches(blocks: Sequence[Block], batch_size: int) -> Iterator[list[Block]]:

@@ -12,6 +12,7 @@ from raycp.statistics.accuracy import (
     round_down,
 )
 from raycp.statistics.binomial import clopper_pearson_lower, clopper_pearson_upper
+from raycp.statistics.cascade import CascadeCertificate, Stage, certify_cascade
 from raycp.statistics.certificates import (
     ABSTAIN,
     Bound,
@@ -33,13 +34,16 @@ from raycp.statistics.composition import (
 __all__ = [
     "ABSTAIN",
     "Bound",
+    "CascadeCertificate",
     "Certificate",
     "CompositeCertificate",
+    "Stage",
     "average_certified_radius",
     "certified_accuracy",
     "certified_accuracy_lower_bound",
     "certified_radius",
     "certify",
+    "certify_cascade",
     "certify_composition",
     "clopper_pearson_lower",
     "clopper_pearson_upper",

@@ -20,7 +20,7 @@ ABSTAIN = -1
 Bound = Literal["one_sided", "two_class"]
 
 # ndtri errs by a few units in the last place.
-_RADIUS_MARGIN = 2.0**-48
+RADIUS_MARGIN = 2.0**-48
 
 
 def certified_radius(sigma: float, p_A_lower: float, p_B_upper: float | None = None) -> float:
@@ -45,7 +45,7 @@ def certified_radius(sigma: float, p_A_lower: float, p_B_upper: float | None = N
         if p_A_lower < p_B_upper:
             return -np.inf
         radius = sigma / 2 * (ndtri(p_A_lower) - ndtri(p_B_upper))
-    return float(max(0.0, radius * (1.0 - _RADIUS_MARGIN)))
+    return float(max(0.0, radius * (1.0 - RADIUS_MARGIN)))
 
 
 def largest_certifiable_radius(

@@ -67,8 +67,9 @@ def read_record(path: str, overrides: Sequence[str] = ()) -> Record:
     except ValueError as err:
         raise StorageError(f"{name} is damaged: {err}.") from err
     kind = manifest.get("kind") if isinstance(manifest, dict) else None
-    if kind == "predict":
-        raise StorageError(f"{storage.path()} holds predictions; raycp verify checks runs of raycp certify.")
+    if kind in ("predict", "evaluate"):
+        holds = "predictions" if kind == "predict" else "an evaluation"
+        raise StorageError(f"{storage.path()} holds {holds}; raycp verify checks runs of raycp certify.")
     wrong = [
         key
         for key, kind in _REQUIRED.items()

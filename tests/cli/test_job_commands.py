@@ -12,7 +12,6 @@ import pytest
 import yaml
 from fake_jobs import FakeJobs
 
-from raycp.cli.main import main
 from raycp.distributed import dashboard, jobs
 
 Run = Callable[..., tuple[int, str, str]]
@@ -37,20 +36,11 @@ def client(monkeypatch: pytest.MonkeyPatch) -> FakeJobs:
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run `raycp` in this process, in a folder with config.yaml; returns exit status, stdout and stderr."""
+def run(raycp: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """`raycp`, in a folder with config.yaml."""
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(CONFIG))
     monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["raycp", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        code = ended.value.code
-        printed = capsys.readouterr()
-        return (code if isinstance(code, int) else 0), printed.out, printed.err
-
-    return run
+    return raycp
 
 
 def write_job(**values: Any) -> str:

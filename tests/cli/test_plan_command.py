@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,6 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from raycp.cli.main import main
-
 Run = Callable[..., tuple[int, str, str]]
 
 M = 12
@@ -24,18 +22,9 @@ RATE = {0.25: 1_000.0, 0.5: 4_000.0}
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run `raycp plan` in this process; returns the exit status, stdout and stderr."""
-
-    def run_(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["raycp", "plan", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        said = capsys.readouterr()
-        code = ended.value.code
-        return (code if isinstance(code, int) else 0), said.out, said.err
-
-    return run_
+def run(raycp: Run) -> Run:
+    """`raycp plan`: arguments to exit status, stdout and stderr."""
+    return partial(raycp, "plan")
 
 
 @pytest.fixture

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-
-from raycp.cli.main import main
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -20,18 +18,9 @@ SMALL = ("--num-estimation", "2000", "--replays", "3", "--log-num-estimation", "
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run `raycp simulate` in this process; returns the exit status, stdout and stderr."""
-
-    def run_(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["raycp", "simulate", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        said = capsys.readouterr()
-        code = ended.value.code
-        return (code if isinstance(code, int) else 0), said.out, said.err
-
-    return run_
+def run(raycp: Run) -> Run:
+    """`raycp simulate`: arguments to exit status, stdout and stderr."""
+    return partial(raycp, "simulate")
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import hashlib
 import io
 import json
 import shutil
-import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,6 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from raycp.cli.main import main
 from raycp.models.cifar_resnet import CifarResNet
 
 Run = Callable[..., tuple[int, str, str]]
@@ -29,18 +28,9 @@ FOLDERS = {
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run `raycp weights check` in this process; returns the exit status, stdout and stderr."""
-
-    def run_(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["raycp", "weights", "check", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        said = capsys.readouterr()
-        code = ended.value.code
-        return (code if isinstance(code, int) else 0), said.out, said.err
-
-    return run_
+def run(raycp: Run) -> Run:
+    """`raycp weights check`: arguments to exit status, stdout and stderr."""
+    return partial(raycp, "weights", "check")
 
 
 @pytest.fixture

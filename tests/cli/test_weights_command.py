@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,6 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from raycp.cli.main import main
 from raycp.config.models import DenoiserModel
 from raycp.models import build_denoiser, read_denoiser
 
@@ -20,18 +19,9 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run `raycp weights` in this process; returns the exit status, stdout and stderr."""
-
-    def run_(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["raycp", "weights", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        said = capsys.readouterr()
-        code = ended.value.code
-        return (code if isinstance(code, int) else 0), said.out, said.err
-
-    return run_
+def run(raycp: Run) -> Run:
+    """`raycp weights`: arguments to exit status, stdout and stderr."""
+    return partial(raycp, "weights")
 
 
 def rows(text: str) -> dict[str, str]:

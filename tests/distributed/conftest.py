@@ -20,7 +20,7 @@ os.environ.setdefault("RAY_health_check_initial_delay_ms", "500")
 os.environ.setdefault("RAY_metrics_report_interval_ms", "1000")
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE))
+sys.path[:0] = [str(HERE), str(HERE.parents[1] / "cluster")]
 os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])  # for the workers
 
 

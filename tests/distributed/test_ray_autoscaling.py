@@ -11,16 +11,14 @@ from pathlib import Path
 
 import pytest
 import yaml
+from autoscaling import AutoscalingCluster
+from local import ENVIRONMENT
 from small_runs import small_config
 from test_ray_train_faults import training
 
 from raycp.config import resolved
 from raycp.runs.status import read_status
 from raycp.storage import Storage
-
-sys.path.append(str(Path(__file__).parents[2] / "cluster"))
-from autoscaling import AutoscalingCluster
-from local import ENVIRONMENT
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import signal
+import threading
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from local import descendants
 
 from raycp.config import parse_config
 from raycp.config.models import ConsistencyPurifier, DenoiserModel, DirectoryClassifier
@@ -185,3 +187,28 @@ def test_a_worker_lost_while_the_workers_start(ray_cluster: None, tmp_path: Path
         assert (out / "models" / "classifier").is_dir()
     assert fatal.marker.exists()
     ray.util.remove_placement_group(mine)
+
+
+def test_workers_lost_at_the_start_again_and_again(ray_cluster: None, tmp_path: Path) -> None:
+    """Three times in a row, as often as `max_failures` allows: Ray Train counts these losses apart."""
+    raw = small_training(steps=2)
+    engine = {"workers": 1, "max_failures": 3}
+    config = parse_config(TrainConfig, {**raw, "stages": raw["stages"][:1], "engine": engine})
+    killed: list[int] = []
+    done = threading.Event()
+
+    def kill_the_first_three() -> None:
+        while not done.wait(0.02) and len(killed) < 3:
+            for pid, title in descendants(os.getpid()).items():
+                if title.startswith("ray::RayTrainWorker") and pid not in killed and len(killed) < 3:
+                    os.kill(pid, signal.SIGKILL)
+                    killed.append(pid)
+
+    killer = threading.Thread(target=kill_the_first_three)
+    killer.start()
+    try:
+        assert train_models(config, str(tmp_path / "run"), lambda line: None)
+    finally:
+        done.set()
+        killer.join()
+    assert len(killed) == 3

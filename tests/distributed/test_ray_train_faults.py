@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from local import descendants
 
 import raycp.training.loop
 from raycp.config import parse_config
@@ -90,20 +91,6 @@ def wait_for(condition: Callable[[], Any]) -> Any:
             return found
         time.sleep(0.05)
     raise AssertionError("it did not happen")
-
-
-def descendants(pid: int) -> dict[int, str]:
-    """Processes below one, with their titles."""
-    listed = subprocess.run(
-        ["ps", "-eww", "-o", "pid=,ppid=,args="], capture_output=True, text=True, check=True
-    )
-    rows = [line.split(None, 2) for line in listed.stdout.splitlines()]
-    found, parents = {}, {pid}
-    while parents:
-        below = {int(row[0]): row[2] for row in rows if int(row[1]) in parents}
-        found |= below
-        parents = set(below)
-    return found
 
 
 def is_running(pid: int) -> bool:

@@ -17,7 +17,6 @@ import pytest
 from file_server import Fault, FileServer, Served
 
 from raycp.cli import weights_fetch
-from raycp.cli.main import main
 from raycp.config.models import DenoiserModel
 from raycp.published import PUBLISHED
 
@@ -28,19 +27,10 @@ SHA256 = hashlib.sha256(BODY).hexdigest()
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
-    """Run `raycp` in this process, in a folder of its own; returns the exit status, stdout and stderr."""
+def run(raycp: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
+    """`raycp`, in a folder of its own."""
     monkeypatch.chdir(tmp_path)
-
-    def run_(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["raycp", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        said = capsys.readouterr()
-        code = ended.value.code
-        return (code if isinstance(code, int) else 0), said.out, said.err
-
-    return run_
+    return raycp
 
 
 @pytest.fixture

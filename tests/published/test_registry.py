@@ -201,3 +201,20 @@ def table() -> str:
 def test_the_documentation_has_this_table() -> None:
     """Where it differs, put the table that the failure shows into docs/weights.md."""
     assert table() in DOCS.read_text(encoding="utf-8"), f"\n{table()}"
+
+
+def test_the_commands_of_the_reproduction_page_are_right() -> None:
+    """Names are known, and a conversion is the entry's own, into the place that configurations name."""
+    text = (DOCS.parent / "reproduce.md").read_text()
+    fetched = [name for names in re.findall(r"^for name in ([^\n;]+)", text, re.M) for name in names.split()]
+    assert len(fetched) >= 10
+    for name in fetched:
+        find(name)
+    converted = re.findall(r"^raycp weights convert .*$", text, re.M)
+    given = {(entry.convert_command() or ""): entry for entry in ENTRIES}
+    for command in converted:
+        plain = command.replace(" --unconditional", "").replace("-unconditional", "")
+        assert given[plain].name in fetched
+    for command in [*converted, *re.findall(r"`(raycp (?:train|certify) [^`]*)`", text)]:
+        words = shlex.split(command)
+        assert words[1] == "weights" or (DOCS.parents[1] / words[2]).is_file()

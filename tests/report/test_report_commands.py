@@ -94,7 +94,7 @@ def test_report_writes_into_the_run(run_on_disk: Path) -> None:
     files = [Path(line) for line in result.stdout.splitlines()]
     assert files[0] == run_on_disk / "report" / "report.html"
     assert all(file.is_file() for file in files)
-    assert len(files) == 5
+    assert len(files) == 6
 
 
 def test_several_runs_need_out(run_on_disk: Path, tmp_path: Path) -> None:

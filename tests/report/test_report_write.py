@@ -18,7 +18,7 @@ MADE = datetime(2026, 1, 2, tzinfo=UTC)
 
 def test_one_run(hand_run, make_examples: Callable, tmp_path: Path) -> None:
     files = write_report([hand_run.but(examples=make_examples())], tmp_path / "a" / "report", MADE)
-    names = ["report.html", "table.csv", "curves.csv", "curves.png", "examples.png"]
+    names = ["report.html", "table.csv", "images.csv", "curves.csv", "curves.png", "examples.png"]
     assert [path.name for path in files] == names
     assert sorted(path.name for path in (tmp_path / "a" / "report").iterdir()) == sorted(names)
     with (tmp_path / "a" / "report" / "table.csv").open() as file:

@@ -59,7 +59,8 @@ def run_config(
 CANDIDATES: list[Any] = [
     True, False, 7, 2, 41, 0.3, 0.15, [0.1, 0.2], [0.1, 0.2, 0.3], [1, 2], {"other": 1}, "rgb", "grey", "HWC", "CHW",
     "certain_name", "other.module:name", "float", "sound", "one_sided", "two_class", "bfloat16", "float32", "cuda",
-    "cpu", "nearest", "bicubic", "snapped", "exact", "search", "closed_form", "ddpm", "edm", "train", "test", None,
+    "cpu", "nearest", "bicubic", "snapped", "exact", "search", "closed_form", "ddpm", "edm", "train", "test", 200, 0.7,
+    None,
 ]  # fmt: skip
 
 

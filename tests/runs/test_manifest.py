@@ -21,7 +21,8 @@ LOCATIONS = {
     ("data", "path"), ("purifier", "model", "path"), ("classifier", "path"), ("classifier", "weights"),
 }  # fmt: skip
 # One choice only, or tags of a union, or exclusive with another field: compared below.
-UNWALKED = {("data", "name"), ("purifier", "kind"), ("classifier", "kind"), ("certify", "rule"),
+UNWALKED = {("evaluate", "features"), ("evaluate", "perceptual"),
+            ("data", "name"), ("purifier", "kind"), ("classifier", "kind"), ("certify", "rule"),
             ("classifier", "pretrained"), ("data", "select", "indices")}  # fmt: skip
 
 
@@ -79,7 +80,7 @@ def test_every_field_of_a_certificate_enters_and_no_other(purifier: str, classif
             continue
         walked += 1
         other = manifest_of(changed(config, path))
-        free = path in LOCATIONS or path[0] in ("engine", "predict")
+        free = path in LOCATIONS or path[0] in ("engine", "predict", "evaluate")
         assert (other["fingerprint"] == base["fingerprint"]) == free, path
         lines = manifest_differences(base, other)
         if free:
@@ -110,10 +111,50 @@ def test_every_field_of_a_prediction_enters_and_no_other() -> None:
     for path in leaves(resolved(config)):
         if path in UNWALKED:
             continue
-        free = path in LOCATIONS or path[0] == "engine" or (path[0] == "certify" and path not in used)
+        free = (
+            path in LOCATIONS
+            or path[0] in ("engine", "evaluate")
+            or (path[0] == "certify" and path not in used)
+        )
         other = manifest_of(changed(config, path), "predict")
         assert (other["fingerprint"] == base["fingerprint"]) == free, path
         assert bool(manifest_differences(base, other)) != free
+
+
+def test_every_field_of_an_evaluation_enters_and_no_other() -> None:
+    sections = {
+        "evaluate": {
+            "features": {"kind": "classifier", "classifier": CLASSIFIERS["directory"]},
+            "perceptual": {"net": "vgg", "weights": "/w/vgg.pth"},
+        }
+    }
+    config = run_config(sections=sections)
+    base = manifest_of(config, "evaluate")
+    used = {("certify", "sigmas"), ("certify", "noise"), ("certify", "seed")}
+    places = LOCATIONS | {
+        ("evaluate", "features", "classifier", "path"),
+        ("evaluate", "perceptual", "weights"),
+    }
+    unwalked = UNWALKED | {("evaluate", "features", "kind"), ("evaluate", "features", "classifier", "kind"),
+                           ("evaluate", "perceptual", "net")}  # fmt: skip
+    walked = 0
+    for path in leaves(resolved(config)):
+        if path in unwalked:
+            continue
+        walked += path[0] == "evaluate"
+        free = (
+            path in places or path[0] in ("engine", "predict") or (path[0] == "certify" and path not in used)
+        )
+        other = manifest_of(changed(config, path), "evaluate")
+        assert (other["fingerprint"] == base["fingerprint"]) == free, path
+        assert bool(manifest_differences(base, other)) != free
+    assert walked >= 8
+    inception = {"features": {"kind": "inception", "weights": "/w/inception.pth"}}
+    alex = {"perceptual": {"net": "alex", "weights": "/w/vgg.pth"}}
+    found = {fingerprint(run_config(sections={"evaluate": sections["evaluate"] | other}), "evaluate")
+             for other in ({}, inception, alex, {"features": None}, {"perceptual": None})}  # fmt: skip
+    assert len(found) == 5
+    assert fingerprint(config) == fingerprint(run_config())
 
 
 def test_unions_exclusive_fields_weights_data_kind_and_format(monkeypatch: pytest.MonkeyPatch) -> None:

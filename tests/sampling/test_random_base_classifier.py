@@ -17,6 +17,7 @@ from raycp.sampling.base_classifier import BaseClassifier
 from raycp.sampling.blocks import Block, Phase
 from raycp.sampling.inner_noise import InnerNoise
 from raycp.sampling.kernel import Kernel
+from raycp.sampling.measure import Measurer
 from raycp.sampling.noise import make_noise
 
 K = 7
@@ -130,6 +131,17 @@ def test_examples_are_the_first_draw_of_the_samples_that_are_counted() -> None:
         clean = NOISE(SIGMA, [block]) + whole(NOISE.inner(SIGMA, [block])(0))
         assert np.array_equal(examples.purified[row], clean[0].numpy())
         assert [examples.predicted[row]] == classes_of(block)
+
+
+@pytest.mark.parametrize("batch_size", [2, 5])
+def test_an_evaluation_measures_the_first_draw(batch_size: int) -> None:
+    measurer = Measurer(drawing(), NOISE, IMAGES, batch_size, None, None, keep=4)
+    measurer.self_test(SIGMA)
+    block = Block(1, Phase.EVALUATION, 3, 7)
+    measured = measurer.run(SIGMA, [block])
+    clean = NOISE(SIGMA, [block]) + whole(NOISE.inner(SIGMA, [block])(0))
+    assert measured.purified is not None and np.array_equal(measured.purified, clean.flatten(1).numpy())
+    assert measured.predicted.tolist() == classes_of(block)
 
 
 def test_a_classifier_that_draws_must_be_given_the_noise() -> None:
