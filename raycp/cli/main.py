@@ -16,7 +16,9 @@ from raycp.cli.bench import bench
 from raycp.cli.certify import certify
 from raycp.cli.demo import demo
 from raycp.cli.doctor import doctor
+from raycp.cli.export import export
 from raycp.cli.jobs import jobs
+from raycp.cli.logs import logs
 from raycp.cli.plan import plan
 from raycp.cli.predict import predict
 from raycp.cli.report import report
@@ -40,9 +42,11 @@ app = typer.Typer(
 )
 for command in (
     certify, predict, train, status, show, report, submit, jobs, stop, doctor, bench, demo, simulate, plan, verify,
+    export,
 ):  # fmt: skip
     app.command()(command)
 app.add_typer(weights)
+app.add_typer(logs)
 
 
 def _print_version(wanted: bool) -> None:

@@ -127,7 +127,9 @@ def _cost(samples: int, costs: dict[float, SampleCost]) -> str:
     seconds = [cost.seconds for cost in costs.values() if cost.seconds is not None]
     if seconds:
         hours = samples * sum(seconds) / 3600
-        return text + f"about {_rounded(hours)} hours of one replica like this machine, measured on a batch of 4"
+        return (
+            text + f"about {_rounded(hours)} hours of one replica like this machine, measured on a batch of 4"
+        )
     hours = operations / 1e13 / 3600
     return text + f"{_rounded(hours)} hours of a device that does 10 TFLOP/s in these networks"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -42,6 +43,16 @@ _CLASSIFIER_KEYS = {
 
 
 @dataclass(frozen=True)
+class ImportedFile:
+    """A log that was imported: its name, its SHA-256 and what was found in it, one sentence each."""
+
+    name: str
+    sha256: str
+    sigma: float | None
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Conditions:
     """The conditions every figure of a run is printed with; None where the run did not record one."""
 
@@ -62,6 +73,8 @@ class Conditions:
     class_names: tuple[str, ...] | None
     image_index: tuple[int, ...] | None
     """The images the run is to decide, by their index in the data set."""
+    imported: tuple[ImportedFile, ...]
+    """The files that an import was made from; none for a run of raycp."""
     reach: Mapping[float, float]
     """Per sigma, the largest radius that its rule can certify, pixel units, as the run recorded it."""
 
@@ -84,11 +97,11 @@ class Conditions:
     def largest_radius(self, sigma: float) -> float | None:
         """The largest radius that N samples can certify at `sigma`, pixel units.
 
-        None where N or alpha is not recorded, `-inf` where N is too small to certify anything.
+        None where N, alpha or sigma is not recorded, `-inf` where N is too small to certify anything.
         """
         if sigma in self.reach:
             return self.reach[sigma]
-        if self.num_estimation is None or self.alpha is None:
+        if self.num_estimation is None or self.alpha is None or math.isnan(sigma):
             return None
         bound: Bound = "two_class" if self.bound == "two_class" else "one_sided"
         return largest_certifiable_radius(sigma, self.num_estimation, self.alpha, bound)
@@ -115,6 +128,10 @@ def conditions(run: RunLike) -> Conditions:
         classifier=_classifier(config.get("classifier")),
         device=_joined(config.get("numerics"), ("device", "dtype")),
         class_names=tuple(str(name) for name in names) if names else None,
+        imported=tuple(
+            ImportedFile(file["name"], file["sha256"], file["sigma"], tuple(file["notes"]))
+            for file in run.config.get("files") or ()
+        ),
         image_index=None if image_index is None else tuple(int(index) for index in image_index),
         reach={float(sigma): float(radius) for sigma, radius in (run.config.get("reach") or {}).items()},
     )

@@ -69,6 +69,11 @@ def read_record(path: str, overrides: Sequence[str] = ()) -> Record:
     kind = manifest.get("kind") if isinstance(manifest, dict) else None
     if kind == "predict":
         raise StorageError(f"{storage.path()} holds predictions; raycp verify checks runs of raycp certify.")
+    if kind == "imported":
+        raise StorageError(
+            f"{storage.path()} holds an imported log: it has no counts, so there is nothing that a certificate could "
+            "be derived from anew. `raycp logs audit` on the log itself tells what can be told."
+        )
     wrong = [
         key
         for key, kind in _REQUIRED.items()
