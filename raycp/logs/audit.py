@@ -206,33 +206,39 @@ def _claim(
     num_estimation: int | None,
     alpha: float | None,
 ) -> Finding:
-    said = " and ".join(
-        text
-        for text, given in (
-            (f"N = {num_estimation or 0:,}", num_estimation is not None),
-            (f"alpha = {exact(alpha or 0.0)}", alpha is not None),
-        )
-        if given
-    )
+    """What becomes of the claimed N, alpha, or both."""
+    parts = [] if num_estimation is None else [f"N = {num_estimation:,}"]
+    parts += [] if alpha is None else [f"alpha = {exact(alpha)}"]
+    said = " and ".join(parts)
+    if not len(radii.radius_K):
+        return Finding("undecided", "claim", f"{said}: there is no radius above 0.")
     fitting = [
         pair
         for pair in inference.pairs
         if (num_estimation is None or pair[0] == num_estimation) and (alpha is None or pair[1] == alpha)
     ]
-    if not len(radii.radius_K):
-        return Finding("undecided", "claim", f"{said}: there is no radius above 0.")
     if fitting and len(inference.pairs) == 1:
         return Finding("ok", "claim", f"{said} fits, and no other round pair does.")
+    with_n = "" if num_estimation is None else _with_n(inference, num_estimation)
     if fitting:
-        return Finding("undecided", "claim", f"{said} fits, but so do others.")
+        return Finding("undecided", "claim", f"{said} fits, but so do others.{with_n}")
     if num_estimation is None or alpha is None:
-        return Finding("FAILED", "claim", f"the log contradicts {said}: no pair with it fits.")
+        return Finding("FAILED", "claim", f"the log contradicts {said}: no tried pair with it fits.")
     trials = [Protocol(sigma, num_estimation, alpha, rounding) for rounding in ("nearest", "down")]
     least = min(trials, key=lambda trial: len(misfits(radii, trial)))
     why = _misfits(radii, least)
     if not len(misfits(radii, least)):
         why = "too many images share a radius whose neighbours in the possible ones no image has"
-    return Finding("FAILED", "claim", f"the log contradicts {said}: {why}.")
+    return Finding("FAILED", "claim", f"the log contradicts {said}: {why}.{with_n}")
+
+
+def _with_n(inference: Inference, num_estimation: int) -> str:
+    alphas = [exact(alpha) for n, alpha in inference.pairs if n == num_estimation]
+    if not alphas:
+        return " With this N no alpha that was tried fits."
+    if len(alphas) > _MOST_SHOWN:
+        return f" With this N {len(alphas)} of the alpha that were tried fit."
+    return f" With this N {'only ' if len(alphas) == 1 else ''}alpha = {', '.join(alphas)} fits."
 
 
 def _pair(protocol: Protocol) -> str:
