@@ -172,21 +172,42 @@ def _certificates(logs: Sequence[PublishedLog], sigmas: Sequence[float | None], 
     return table.replace_schema_metadata({"fingerprint": fingerprint})
 
 
+def _field(name: str, kind: pa.DataType, unit: str) -> pa.Field:
+    return pa.field(name, kind, metadata={"unit": unit})
+
+
+_SCHEMA = pa.schema(
+    [
+        _field("sigma", pa.float64(), "pixel units, images in [0,1]; NaN: not said"),
+        _field(
+            "image_index", pa.int64(), "index in the data set; of a log without idx the number of the line"
+        ),
+        _field("label", pa.int64(), "class"),
+        _field("predicted", pa.int64(), "class; -1 = abstain"),
+        _field("radius", pa.float64(), "L2, pixel units, as printed; 0 when abstaining"),
+        _field("half_unit", pa.float64(), "by how much rounding may have changed the radius"),
+        _field("correct", pa.bool_(), "predicted == label, recomputed"),
+        _field("stop_reason", pa.string(), IMPORTED),
+        _field("samples", pa.int64(), "null: a log does not say"),
+        _field("seconds", pa.float64(), "as the log says, on unknown hardware; null: it does not"),
+        _field("numerics", pa.string(), "null: a log does not say"),
+    ]
+)
+
+
 def _part(log: PublishedLog, sigma: float | None) -> pa.Table:
     number = len(log)
-    unknown = np.ones(number, dtype=bool)
-    return pa.table(
-        {
-            "sigma": pa.array(np.full(number, math.nan if sigma is None else sigma)),
-            "image_index": pa.array(log.image_index_M),
-            "label": pa.array(log.label_M),
-            "predicted": pa.array(log.predicted_M),
-            "radius": pa.array(log.radius_M),
-            "half_unit": pa.array(log.half_unit_M),
-            "correct": pa.array(log.correct_M),
-            "stop_reason": pa.array([IMPORTED] * number, pa.string()),
-            "samples": pa.array(np.zeros(number, dtype=np.int64), mask=unknown),
-            "seconds": pa.array(log.seconds_M, mask=np.isnan(log.seconds_M)),
-            "numerics": pa.array([None] * number, pa.string()),
-        }
-    )
+    columns = {
+        "sigma": np.full(number, math.nan if sigma is None else sigma),
+        "image_index": log.image_index_M,
+        "label": log.label_M,
+        "predicted": log.predicted_M,
+        "radius": log.radius_M,
+        "half_unit": log.half_unit_M,
+        "correct": log.correct_M,
+        "stop_reason": [IMPORTED] * number,
+        "samples": [None] * number,
+        "seconds": pa.array(log.seconds_M, mask=np.isnan(log.seconds_M)),
+        "numerics": [None] * number,
+    }
+    return pa.table(columns, schema=_SCHEMA)

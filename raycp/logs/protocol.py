@@ -11,8 +11,8 @@ Crowding. A larger N has a denser set, of which any radii are members; but then 
 while its neighbours stay empty. Misses are binomial: for an image with odds t of a miss, P(m) is proportional to
 C(N, m) t^m, so that among images with m in a window W around B, each has m in B with a probability of at most
 rho = max_t sum_B C(N, m) t^m / sum_W C(N, m) t^m, whatever its t. The number in B is stochastically below
-Bin(number in W, rho). The tests of one log together exclude the truth with a probability below 1e-6, if the samples of
-different images are independent.
+Bin(number in W, rho). Each test is made at 1e-10, so that those of one log (one for each printed value, fewer than
+10^4) exclude the truth with a probability below 1e-6 together, if the samples of different images are independent.
 
 What is left may be one pair, several, or too many to tell. Only pairs of round numbers are tried; how far N may move,
 with an alpha to match, before a radius falls out says how narrow the answer is.
@@ -47,7 +47,7 @@ ROUND_ALPHA = tuple(float(f"{first}e-{power}") for power in range(1, 7) for firs
 _MOST_RADII = 150
 _LENGTH = 400
 _DENSE = 128
-_FALSE_ALARM = 1e-6
+_FALSE_ALARM = 1e-10
 # Some codes compute the radius in float32 before they print it.
 _RELATIVE = 3e-7
 
@@ -198,14 +198,14 @@ def crowded(radii: PrintedRadii, protocol: Protocol) -> bool:
     so_far = np.concatenate([[0], np.cumsum(radii.images_K)])
     total = so_far[np.searchsorted(low_K, falling[begin], side="right")]
     total = total - so_far[np.searchsorted(high_K, falling[end], side="left")]
-    level = _FALSE_ALARM / max(1, len(first))
     # rho is at least the share of B in W: where even that explains the images there is nothing to compute.
     promising = bdtrc(images - 1, total, width / (end - begin + 1))
     for at in np.argsort(promising):
-        if promising[at] >= level:
+        if promising[at] >= _FALSE_ALARM:
             break
         of = possible.first + np.array([begin[at], first[at], last[at], end[at]])
-        if bdtrc(images[at] - 1, total[at], _largest_share(protocol.num_estimation, *of)) < level:
+        share = _largest_share(protocol.num_estimation, *of)
+        if bdtrc(images[at] - 1, total[at], share) < _FALSE_ALARM:  # P(Bin(total, share) >= images)
             return True
     return False
 

@@ -72,7 +72,9 @@ def test_few_lines_decide_nothing(tmp_path: Path) -> None:
     found = audit(path, 0.25, 100_000, 0.001)
     assert found["N, alpha"].verdict == "undecided" and " more." in found["N, alpha"].text
     assert found["claim"].verdict == "undecided"
-    assert found["claim"].text.startswith("N = 100,000 and alpha = 0.001 fits, but so do others. With this N ")
+    assert found["claim"].text.startswith(
+        "N = 100,000 and alpha = 0.001 fits, but so do others. With this N "
+    )
 
 
 def test_without_sigma_nothing_is_said_of_alpha(tmp_path: Path) -> None:
