@@ -54,7 +54,7 @@ def import_(
     alpha: AlphaOption = None,
     data: Annotated[
         str | None,
-        typer.Option(metavar="TEXT", help="Which images these are, in words.", show_default="not said"),
+        typer.Option(metavar="TEXT", help="Data set and split, in words.", show_default="not said"),
     ] = None,
     columns: ColumnsOption = None,
     skip_damaged: Annotated[

@@ -35,7 +35,7 @@ class Claims:
         num_selection: N0.
         num_estimation: N.
         alpha: failure probability of a certificate.
-        data: which images these are, in words.
+        data: data set and split, in words.
     """
 
     num_selection: int | None = None

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from raycp.config.certify import DEFAULT_RADII
+from raycp.report.numerals import exact
 from raycp.report.results import RunLike
 from raycp.statistics import Bound, largest_certifiable_radius
 
@@ -88,6 +89,20 @@ class Conditions:
         """How many samples bound the probability, as a phrase with `fresh ones`."""
         number = NOT_RECORDED if self.num_estimation is None else f"{self.num_estimation:,}"
         return f"at most N = {number}" if self.rule in _SEQUENTIAL else f"N = {number}"
+
+    @property
+    def claims_in_words(self) -> str:
+        """What is claimed of an imported log: `N = 100,000, α = 0.001 as claimed; N0 not said`."""
+        claims = {
+            "N0": None if self.num_selection is None else f"{self.num_selection:,}",
+            "N": None if self.num_estimation is None else f"{self.num_estimation:,}",
+            "α": None if self.alpha is None else exact(self.alpha),
+        }
+        said = ", ".join(f"{name} = {value}" for name, value in claims.items() if value is not None)
+        unsaid = ", ".join(name for name, value in claims.items() if value is None)
+        return "; ".join(
+            [*([f"{said} as claimed"] if said else []), *([f"{unsaid} not said"] if unsaid else [])]
+        )
 
     @property
     def noise_in_words(self) -> str:

@@ -45,15 +45,12 @@ def summary(rows: Sequence[TableRow], setup: Conditions) -> str:
 def _of_import(rows: Sequence[TableRow], setup: Conditions) -> str:
     files = [f"{file.name} (SHA-256 {file.sha256[:12]}…)" for file in setup.imported]
     sigmas = _listed([exact(row.sigma) for row in rows if row.sigma is not None])
-    protocol = [
-        f"{name} = {NOT_RECORDED if value is None else exact(value)}"
-        for name, value in (("N0", setup.num_selection), ("N", setup.num_estimation), ("α", setup.alpha))
-    ]
+    data = "a data set that was not said" if setup.data == NOT_RECORDED else setup.data
     return (
-        f"Imported from {_listed(files)}: {rows[0].num_images:,} images of {setup.data}, certified by other code with "
-        f"Gaussian noise of standard deviation σ = {sigmas}. {_listed(protocol)} are as claimed where they are given; "
-        "raycp has no counts to check them by. Correct is recomputed from label and prediction; radii are as printed, "
-        "and may exceed the certified ones by half a printed unit."
+        f"Imported from {_listed(files)}: {rows[0].num_images:,} images of {data}, certified by other code with "
+        f"Gaussian noise of standard deviation σ = {sigmas}; {setup.claims_in_words}. There are no counts to check this by. "
+        "Correct is recomputed from label and prediction; radii are as printed, and may exceed the certified ones by "
+        "half a printed unit."
     )
 
 

@@ -185,7 +185,7 @@ def _notes(rows: Sequence[TableRow], setup: Conditions, named: bool) -> list[str
     notes = [
         f"{f'{rows[0].run}: ' if named else ''}imported from {file.name}{_at(file.sigma)}: {note}"
         for file in setup.imported
-        for note in (_claims(setup), *file.notes)
+        for note in (f"made by other code; {setup.claims_in_words}.", *file.notes)
     ]
     for row in rows:
         assert row.sigma is not None
@@ -221,19 +221,6 @@ def _notes(rows: Sequence[TableRow], setup: Conditions, named: bool) -> list[str
 
 def _at(sigma: float | None) -> str:
     return "" if sigma is None else f" (σ = {exact(sigma)})"
-
-
-def _claims(setup: Conditions) -> str:
-    claims = {
-        "N0": None if setup.num_selection is None else f"{setup.num_selection:,}",
-        "N": None if setup.num_estimation is None else f"{setup.num_estimation:,}",
-        "α": None if setup.alpha is None else exact(setup.alpha),
-    }
-    said = [f"{name} = {value}" for name, value in claims.items() if value is not None]
-    unsaid = [name for name, value in claims.items() if value is None]
-    parts = [f"{', '.join(said)} as claimed"] if said else []
-    parts += [f"{', '.join(unsaid)} not said"] if unsaid else []
-    return f"made by other code; {'; '.join(parts)}."
 
 
 def _rounding_notes(row: TableRow, where: str) -> list[str]:

@@ -24,7 +24,7 @@ from raycp.simulate.source import Source
 from raycp.storage import Storage
 from raycp.verify import verify_run
 
-CLAIMS = Claims(num_selection=100, num_estimation=100_000, alpha=0.001, data="test images of Somewhere")
+CLAIMS = Claims(num_selection=100, num_estimation=100_000, alpha=0.001, data="the test split of Somewhere")
 
 
 def imported(
@@ -174,7 +174,9 @@ def test_the_report_says_what_it_is(tmp_path: Path) -> None:
     unknown = run_named(tmp_path, "unknown")
     write_report([run, unknown], tmp_path / "report", datetime.now(UTC), str(tmp_path / "report"))
     page = (tmp_path / "report" / "report.html").read_text()
-    assert "Imported from a (SHA-256 " in page and "test images of Somewhere" in page
+    assert "Imported from a (SHA-256 " in page and "6 images of the test split of Somewhere" in page
+    assert "N0 = 100, N = 100,000, α = 0.001 as claimed. There are no counts" in page
+    assert "<dt>files.1.sha256</dt>" in page
     assert "σ = not said" in page
     assert "raycp certify run.yaml" not in page and "raycp logs import" in page
     table = list(csv.DictReader((tmp_path / "report" / "table.csv").open()))
