@@ -48,9 +48,9 @@ def _of_import(rows: Sequence[TableRow], setup: Conditions) -> str:
     data = "a data set that was not said" if setup.data == NOT_RECORDED else setup.data
     return (
         f"Imported from {_listed(files)}: {rows[0].num_images:,} images of {data}, certified by other code with "
-        f"Gaussian noise of standard deviation σ = {sigmas}; {setup.claims_in_words}. There are no counts to check this by. "
-        "Correct is recomputed from label and prediction; radii are as printed, and may exceed the certified ones by "
-        "half a printed unit."
+        f"Gaussian noise of standard deviation σ = {sigmas}; {setup.claims_in_words}. There are no counts to check it "
+        "by. Correct is recomputed from label and prediction; radii are as printed, and may exceed the certified ones "
+        "by half a printed unit."
     )
 
 
