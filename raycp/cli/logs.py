@@ -70,7 +70,7 @@ def import_(
     """Print the certified accuracy of published logs; with --out, keep it beside runs.
 
     Reads the variants in public repositories: tabs, commas or spaces, with or
-    without a header or idx, aborted and partial ones, gzip. Correct is recomputed
+    without a header or idx, partial, repeated, gzipped. Correct is recomputed
     from label and prediction. raycp show, report and --paired take DIR like a run;
     what the log does not say stays unknown. Notes on stderr.
 
