@@ -14,8 +14,9 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "raycp"
 # Imports point down: a module may import its own layer and those that stand after it.
 LAYERS = (
-    "cli", "bench", "verify", "distributed", "simulate", "runs", "certify", "sampling", "parity", "purifiers", "models",
-    "report", "training", "quality", "data", "maths", "statistics", "config", "published", "storage", "errors",
+    "cli", "bench", "verify", "distributed", "simulate", "logs", "runs", "certify", "sampling", "parity", "purifiers",
+    "models", "report", "training", "quality", "data", "maths", "statistics", "config", "published", "storage",
+    "errors",
 )  # fmt: skip
 # Packages beyond the standard library that these layers may import, anywhere in their code.
 THIRD_PARTY = {
@@ -33,6 +34,7 @@ THIRD_PARTY = {
     "runs": {"numpy", "pyarrow"},
     "verify": {"numpy", "scipy", "pyarrow", "torch"},
     "simulate": {"numpy", "scipy", "pyarrow", "matplotlib"},
+    "logs": {"numpy", "scipy", "pyarrow"},
 }
 HEAVY = ("torch", "torchvision", "ray", "numpy", "scipy", "pyarrow", "pandas", "matplotlib", "sklearn", "diffusers",
          "timm", "transformers", "lpips", "triton", "mpmath", "PIL")  # fmt: skip

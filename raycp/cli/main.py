@@ -18,7 +18,9 @@ from raycp.cli.certify import certify
 from raycp.cli.demo import demo
 from raycp.cli.doctor import doctor
 from raycp.cli.evaluate import evaluate
+from raycp.cli.export import export
 from raycp.cli.jobs import jobs
+from raycp.cli.logs import logs
 from raycp.cli.plan import plan
 from raycp.cli.predict import predict
 from raycp.cli.report import report
@@ -41,11 +43,12 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for command in (
-    certify, predict, evaluate, train, status, show, report, cascade, submit, jobs, stop, doctor, bench, demo, simulate,
-    plan, verify,
+    certify, predict, evaluate, train, status, show, report, cascade, export, submit, jobs, stop, doctor, bench, demo,
+    simulate, plan, verify,
 ):  # fmt: skip
     app.command()(command)
 app.add_typer(weights)
+app.add_typer(logs)
 
 
 def _print_version(wanted: bool) -> None:

@@ -19,7 +19,7 @@ from raycp.distributed.dispatch import Dispatcher
 from raycp.distributed.hardware import bfloat16_note
 from raycp.distributed.job import Job
 from raycp.distributed.progress import UNLIMITED, Budget, Progress
-from raycp.runs import RunDirectory, open_run, recorded_manifest
+from raycp.runs import RunDirectory, open_run, recorded_manifest, refuse_imported
 from raycp.runs.ledger import Ledger
 from raycp.runs.status import StatusFile
 from raycp.runs.tables import result_table
@@ -62,6 +62,7 @@ def run_job(job: Job, out: str, observer: Observer, budget: Budget = UNLIMITED) 
     with ExitStack() as stack:
         stack.enter_context(storage.locked())
         recorded = recorded_manifest(storage)
+        refuse_imported(recorded, storage)
         if job.config.numerics.batch_size == "auto":
             if recorded is not None:
                 batch_size = parse_config(RunConfig, recorded["config"]).numerics.batch_size

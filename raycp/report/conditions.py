@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from raycp.config.certify import DEFAULT_RADII
+from raycp.report.numerals import exact
 from raycp.report.results import RunLike
 from raycp.statistics import Bound, largest_certifiable_radius
 
@@ -42,6 +44,16 @@ _CLASSIFIER_KEYS = {
 
 
 @dataclass(frozen=True)
+class ImportedFile:
+    """A log that was imported: its name, its SHA-256 and what was found in it, one sentence each."""
+
+    name: str
+    sha256: str
+    sigma: float | None
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Conditions:
     """The conditions every figure of a run is printed with; None where the run did not record one."""
 
@@ -62,6 +74,8 @@ class Conditions:
     class_names: tuple[str, ...] | None
     image_index: tuple[int, ...] | None
     """The images the run is to decide, by their index in the data set."""
+    imported: tuple[ImportedFile, ...]
+    """The files that an import was made from; none for a run of raycp."""
     reach: Mapping[float, float]
     """Per sigma, the largest radius that its rule can certify, pixel units, as the run recorded it."""
 
@@ -77,6 +91,20 @@ class Conditions:
         return f"at most N = {number}" if self.rule in _SEQUENTIAL else f"N = {number}"
 
     @property
+    def claims_in_words(self) -> str:
+        """What is claimed of an imported log: `N = 100,000, α = 0.001 as claimed; N0 not said`."""
+        claims = {
+            "N0": None if self.num_selection is None else f"{self.num_selection:,}",
+            "N": None if self.num_estimation is None else f"{self.num_estimation:,}",
+            "α": None if self.alpha is None else exact(self.alpha),
+        }
+        said = ", ".join(f"{name} = {value}" for name, value in claims.items() if value is not None)
+        unsaid = ", ".join(name for name, value in claims.items() if value is None)
+        return "; ".join(
+            [*([f"{said} as claimed"] if said else []), *([f"{unsaid} not said"] if unsaid else [])]
+        )
+
+    @property
     def noise_in_words(self) -> str:
         """How the noise is drawn, as a noun phrase."""
         return _in_words(self.noise, _NOISES)
@@ -84,11 +112,11 @@ class Conditions:
     def largest_radius(self, sigma: float) -> float | None:
         """The largest radius that N samples can certify at `sigma`, pixel units.
 
-        None where N or alpha is not recorded, `-inf` where N is too small to certify anything.
+        None where N, alpha or sigma is not recorded, `-inf` where N is too small to certify anything.
         """
         if sigma in self.reach:
             return self.reach[sigma]
-        if self.num_estimation is None or self.alpha is None:
+        if self.num_estimation is None or self.alpha is None or math.isnan(sigma):
             return None
         bound: Bound = "two_class" if self.bound == "two_class" else "one_sided"
         return largest_certifiable_radius(sigma, self.num_estimation, self.alpha, bound)
@@ -115,6 +143,10 @@ def conditions(run: RunLike) -> Conditions:
         classifier=_classifier(config.get("classifier")),
         device=_joined(config.get("numerics"), ("device", "dtype")),
         class_names=tuple(str(name) for name in names) if names else None,
+        imported=tuple(
+            ImportedFile(file["name"], file["sha256"], file["sigma"], tuple(file["notes"]))
+            for file in run.config.get("files") or ()
+        ),
         image_index=None if image_index is None else tuple(int(index) for index in image_index),
         reach={float(sigma): float(radius) for sigma, radius in (run.config.get("reach") or {}).items()},
     )

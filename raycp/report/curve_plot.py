@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -44,7 +45,7 @@ def curve_figure(runs: Sequence[RunLike], curves: Sequence[Curve], theme: Theme 
     """
     labels = labels_of(runs)
     setups = dict(zip(labels, map(conditions, runs), strict=True))
-    sigmas = sorted({curve.sigma for curve in curves})
+    sigmas = sorted({curve.sigma for curve in curves}, key=lambda sigma: (math.isnan(sigma), sigma))
     colours = dict(zip(sigmas, theme.colours(len(sigmas)), strict=True))
     styles = dict(zip(labels, map(_line_style, range(len(labels))), strict=True))
     end = _right_edge(curves, setups)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -47,13 +48,17 @@ def _aligned(line: Sequence[str], widths: Sequence[int]) -> str:
 
 
 def records(table: Table) -> list[dict[str, Any]]:
-    """One flat dict of plain values per row, in full precision; None where there is no figure."""
+    """One flat dict of plain values per row, in full precision; None where there is no figure.
+
+    Beside imported logs also the counts with every radius read half a printed unit lower and higher.
+    """
+    rounded = any(cell.printed for row in table.rows for cell in row.cells)
     result = []
     for row in table.rows:
         record: dict[str, Any] = {
             "run": row.run,
             "row": "sigma" if row.sigma is not None else ENVELOPE,
-            "sigma": row.sigma,
+            "sigma": None if row.sigma is None or math.isnan(row.sigma) else row.sigma,
             "images": row.num_images,
             "decided": row.decided,
         }
@@ -61,6 +66,10 @@ def records(table: Table) -> list[dict[str, Any]]:
             at = exact(cell.eps)
             record[f"certified_accuracy_at_{at}"] = cell.accuracy
             record[f"certified_images_at_{at}"] = cell.count
+            if rounded:
+                least, most = cell.printed or (cell.count, cell.count)
+                record[f"certified_images_read_lower_at_{at}"] = least
+                record[f"certified_images_read_higher_at_{at}"] = most
             record[f"certified_images_lower_bound_at_{at}"] = cell.lower_bound
         record |= {
             "acr": row.acr,

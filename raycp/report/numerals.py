@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 DASH = "–"
 """Stands for "no figure"."""
 
@@ -13,7 +15,9 @@ def percent(count: int, total: int) -> str:
 
 
 def exact(value: float) -> str:
-    """The shortest decimal that is this float64: 0.25, 1, 0.0625."""
+    """The shortest decimal that is this float64: 0.25, 1, 0.0625. NaN is what an imported log does not say."""
+    if math.isnan(value):
+        return "not said"
     return repr(float(value)).removesuffix(".0")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -53,9 +54,12 @@ def compare(runs: Sequence[RunLike], joint: bool = False, confidence: float = 0.
         confidence: two-sided.
 
     Raises:
-        ConfigError: each run has images that the other one lacks, they are of different data, or one has not ended.
+        ConfigError: each run has images that the other one lacks, they are of different data, one has not ended, or
+            one is imported from a log that does not say its images or its sigma.
     """
     labels = labels_of(runs)
+    for run in runs:
+        _check_comparable(run)
     base, base_sigmas = runs[0], {results.sigma: results for results in read_sigmas(runs[0])}
     found: list[Comparison] = []
     for label, run in zip(labels[1:], runs[1:], strict=True):
@@ -74,6 +78,17 @@ def compare(runs: Sequence[RunLike], joint: bool = False, confidence: float = 0.
                 )
     each = 1 - (1 - confidence) / len(found) if joint and found else confidence
     return [_with_interval(comparison, each) for comparison in found]
+
+
+def _check_comparable(run: RunLike) -> None:
+    for results in read_sigmas(run):
+        if not results.indexed:
+            raise ConfigError(
+                f"{run.path} is imported from a log without idx: which image a line is of is not known, so it cannot "
+                "be compared image by image."
+            )
+        if math.isnan(results.sigma):
+            raise ConfigError(f"{run.path} is imported without its sigma; import it again with --sigma.")
 
 
 def _with_interval(c: Comparison, confidence: float) -> Comparison:

@@ -24,6 +24,8 @@ def recorded_facts(run: RunLike) -> list[tuple[str, str]]:
         facts["versions"] = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
     if isinstance(facts.get("data"), Mapping):
         facts["data"] = {key: value for key, value in facts["data"].items() if key not in _ELSEWHERE}
+    if isinstance(facts.get("files"), Sequence):
+        facts["files"] = dict(enumerate(facts["files"], start=1))
     return _flattened(facts, "")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -12,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from raycp.errors import ConfigError, StorageError
+from raycp.report.numerals import exact
 from raycp.statistics import ABSTAIN
 
 SKIPPED = "skipped_wrong"
@@ -69,13 +71,13 @@ class SigmaResults:
     """The certificates of one run at one noise level; M images with a row, in the order of their index."""
 
     sigma: float
-    """Noise standard deviation, pixel units."""
+    """Noise standard deviation, pixel units; NaN where an imported log does not say."""
     num_images: int
     """Images that the run is to decide at this sigma."""
     image_index_M: npt.NDArray[np.int64]
     label_M: npt.NDArray[np.int64]
     radius_M: npt.NDArray[np.float64]
-    """Pixel units; 0 where abstained or skipped."""
+    """Pixel units; 0 where abstained or skipped. Of an imported log as printed: it may be rounded up."""
     correct_M: npt.NDArray[np.bool_]
     abstained_M: npt.NDArray[np.bool_]
     undecided_M: npt.NDArray[np.bool_]
@@ -88,6 +90,10 @@ class SigmaResults:
     """Device seconds; None where the run did not record them."""
     numerics: Mapping[str, int]
     """Numerics class -> number of certificates computed under it."""
+    half_unit_M: npt.NDArray[np.float64] | None = None
+    """What rounding may have changed the radius by, either way, when an imported log was printed; None: nothing."""
+    indexed: bool = True
+    """Whether `image_index_M` says which images these are; an imported log without idx counts its lines."""
 
     @property
     def decided(self) -> int:
@@ -118,12 +124,17 @@ def read_sigmas(run: RunLike) -> tuple[SigmaResults, ...]:
     if missing:
         raise StorageError(f"{run.path}: the certificates lack the columns {', '.join(missing)}.")
     configured = (run.config.get("config") or {}).get("certify", {}).get("sigmas", ())
-    sigmas = sorted({float(s) for s in configured} | set(pc.unique(table["sigma"]).to_pylist()))
-    return tuple(_read_sigma(run, table.filter(pc.equal(table["sigma"], sigma)), sigma) for sigma in sigmas)
+    sigmas = {float(s) for s in configured} | set(pc.unique(table["sigma"]).to_pylist())
+    found = [
+        _read_sigma(run, table.filter(pc.equal(table["sigma"], sigma)), sigma)
+        for sigma in sorted(sigma for sigma in sigmas if not math.isnan(sigma))
+    ]
+    unknown = table.filter(pc.is_nan(table["sigma"]))
+    return (*found, _read_sigma(run, unknown, math.nan)) if len(unknown) else tuple(found)
 
 
 def _read_sigma(run: RunLike, table: pa.Table, sigma: float) -> SigmaResults:
-    where = f"{run.path}, sigma {sigma:g}"
+    where = f"{run.path}, sigma {exact(sigma)}"
     table = table.sort_by("image_index")
     image_index = table["image_index"].to_numpy()
     label, predicted = table["label"].to_numpy(), table["predicted"].to_numpy()
@@ -157,6 +168,8 @@ def _read_sigma(run: RunLike, table: pa.Table, sigma: float) -> SigmaResults:
         samples=pc.sum(table["samples"]).as_py(),
         seconds=pc.sum(table["seconds"]).as_py(),
         numerics=_numerics(table),
+        half_unit_M=table["half_unit"].to_numpy() if "half_unit" in table.column_names else None,
+        indexed=bool(run.config.get("indexed", True)),
     )
 
 

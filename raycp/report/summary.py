@@ -16,6 +16,8 @@ from raycp.statistics import round_down
 
 def summary(rows: Sequence[TableRow], setup: Conditions) -> str:
     """The paragraph for one run, from its rows (one per sigma)."""
+    if setup.imported:
+        return _of_import(rows, setup)
     sigmas = _listed([exact(row.sigma) for row in rows if row.sigma is not None])
     images = rows[0].num_images
     sentences = [
@@ -38,6 +40,18 @@ def summary(rows: Sequence[TableRow], setup: Conditions) -> str:
     if partial:
         sentences.append(f"The run is partial: of {images:,} images {_listed(partial)} are decided.")
     return " ".join(sentences)
+
+
+def _of_import(rows: Sequence[TableRow], setup: Conditions) -> str:
+    files = [f"{file.name} (SHA-256 {file.sha256[:12]}…)" for file in setup.imported]
+    sigmas = _listed([exact(row.sigma) for row in rows if row.sigma is not None])
+    data = "a data set that was not said" if setup.data == NOT_RECORDED else setup.data
+    return (
+        f"Imported from {_listed(files)}: {rows[0].num_images:,} images of {data}, certified by other code with "
+        f"Gaussian noise of standard deviation σ = {sigmas}; {setup.claims_in_words}. There are no counts to check it "
+        "by. Correct is recomputed from label and prediction; radii are as printed, and may exceed the certified ones "
+        "by half a printed unit."
+    )
 
 
 def headline(row: TableRow) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -38,6 +38,8 @@ class Cell:
     total: int
     accuracy: float | None = None
     """count / total."""
+    printed: tuple[int, int] | None = None
+    """`count` with every radius read half a printed unit lower, and higher; None where radii are not rounded."""
     lower_bound: int | None = None
     """Images that are truly certified, at least, with probability 1 - RHO; None where alpha is not recorded."""
     attainable: bool = True
@@ -100,10 +102,12 @@ def certified_table(runs: Sequence[RunLike]) -> Table:
         rows += of_run
         notes += _notes(of_run, setup, named=len(runs) > 1)
         if len(of_run) > 1:
-            if _same_images(sigmas):
+            named = f"{label}: " if len(runs) > 1 else ""
+            if not all(results.indexed for results in sigmas):
+                notes.append(f"{named}no envelope, because the logs do not say which images they are of.")
+            elif _same_images(sigmas):
                 rows.append(_envelope(of_run))
             else:
-                named = f"{label}: " if len(runs) > 1 else ""
                 notes.append(f"{named}no envelope, because the sigmas have not decided the same images.")
     return Table(radii, tuple(rows), tuple(notes))
 
@@ -134,12 +138,18 @@ def _cell(results: SigmaResults, eps: float, alpha: float | None, largest: float
     if not results.known:
         return Cell(eps, None, total, sigma=sigma)
     accuracy = certified_accuracy(results.radius_M, results.correct_M, eps)
-    bound = None if alpha is None else certified_accuracy_lower_bound(accuracy, total, alpha, RHO)
+    half_unit_M = 0.0 if results.half_unit_M is None else results.half_unit_M
+    # What rounding may have lifted to eps is no evidence.
+    least, most = (
+        certified_accuracy(results.radius_M + sign * half_unit_M, results.correct_M, eps) for sign in (-1, 1)
+    )
+    bound = None if alpha is None else certified_accuracy_lower_bound(least, total, alpha, RHO)
     return Cell(
         eps=eps,
         count=round(accuracy * total),
         total=total,
         accuracy=accuracy,
+        printed=None if results.half_unit_M is None else (round(least * total), round(most * total)),
         lower_bound=None if bound is None else math.floor(bound * total + 1e-6),
         sigma=sigma,
     )
@@ -160,7 +170,7 @@ def _envelope(rows: Sequence[TableRow]) -> TableRow:
         num_images=rows[0].num_images,
         decided=rows[0].decided,
         # The lower bound holds for a sigma fixed in advance, not for the best of several.
-        cells=tuple(Cell(c.eps, c.count, c.total, c.accuracy, None, c.attainable, c.sigma) for c in best),
+        cells=tuple(replace(cell, lower_bound=None) for cell in best),
         acr=None,
         abstained=None,
         skipped=None,
@@ -172,7 +182,11 @@ def _envelope(rows: Sequence[TableRow]) -> TableRow:
 
 
 def _notes(rows: Sequence[TableRow], setup: Conditions, named: bool) -> list[str]:
-    notes = []
+    notes = [
+        f"{f'{rows[0].run}: ' if named else ''}imported from {file.name}{_at(file.sigma)}: {note}"
+        for file in setup.imported
+        for note in (f"made by other code; {setup.claims_in_words}.", *file.notes)
+    ]
     for row in rows:
         assert row.sigma is not None
         where = f"{row.run}, σ = {exact(row.sigma)}" if named else f"σ = {exact(row.sigma)}"
@@ -196,9 +210,29 @@ def _notes(rows: Sequence[TableRow], setup: Conditions, named: bool) -> list[str
                 f"{where}: – marks radii not attainable at this N; with N = {setup.num_estimation:,} and "
                 f"α = {exact(setup.alpha)} {limit} can be certified."
             )
+        notes += _rounding_notes(row, where)
         if row.skipped:
             notes.append(
                 f"{where}: {row.skipped} images whose selected class was wrong were not estimated (skip_wrong) and "
                 "count as wrong; how many of them would have abstained is not known."
             )
     return notes
+
+
+def _at(sigma: float | None) -> str:
+    return "" if sigma is None else f" (σ = {exact(sigma)})"
+
+
+def _rounding_notes(row: TableRow, where: str) -> list[str]:
+    """Where it matters that radii are known as printed only."""
+    ranges = [
+        f"{cell.printed[0]:,} to {cell.printed[1]:,} of {cell.total:,} at ε = {exact(cell.eps)}"
+        for cell in row.cells
+        if cell.count is not None and cell.printed is not None and cell.printed[0] < cell.printed[1]
+    ]
+    if not ranges:
+        return []
+    return [
+        f"{where}: radii are as printed in the log; read half a printed unit lower and higher they certify "
+        f"{'; '.join(ranges)}."
+    ]

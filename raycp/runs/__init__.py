@@ -1,7 +1,14 @@
 """Run directories: resolved config, ledger of counts, certificates, fingerprints; local, s3 and gs."""
 
 from raycp.runs.manifest import make_manifest
-from raycp.runs.run_directory import RunDirectory, RunResults, open_run, read_run, recorded_manifest
+from raycp.runs.run_directory import (
+    RunDirectory,
+    RunResults,
+    open_run,
+    read_run,
+    recorded_manifest,
+    refuse_imported,
+)
 
 __all__ = [
     "RunDirectory",
@@ -10,4 +17,5 @@ __all__ = [
     "open_run",
     "read_run",
     "recorded_manifest",
+    "refuse_imported",
 ]

@@ -25,10 +25,13 @@ from raycp.storage import Storage
 
 CONFIG = "config.json"
 EXAMPLES = "examples.npz"
+IMPORTED = "imported"
+"""The kind of a directory that `raycp logs import` wrote: results without counts, made by other code."""
 RESULTS = {
     "certify": "certificates.parquet",
     "predict": "predictions.parquet",
     "evaluate": "evaluation.parquet",
+    IMPORTED: "certificates.parquet",
 }
 
 
@@ -85,6 +88,18 @@ def recorded_manifest(storage: Storage) -> dict[str, Any] | None:
     return manifest
 
 
+def refuse_imported(recorded: Mapping[str, Any] | None, storage: Storage) -> None:
+    """Refuse to work in a directory that holds an imported log.
+
+    Raises:
+        RunMismatchError: it does.
+    """
+    if recorded is not None and recorded["kind"] == IMPORTED:
+        raise RunMismatchError(
+            f"{storage.path()} holds an imported log, which nothing can be added to. Take another --out."
+        )
+
+
 def open_run(
     storage: Storage, manifest: Mapping[str, Any], tables: Mapping[float, BoundaryTable] | None = None
 ) -> RunDirectory:
@@ -99,6 +114,7 @@ def open_run(
         RunMismatchError: the directory holds a run with another fingerprint; the message lists the differences.
     """
     recorded = recorded_manifest(storage)
+    refuse_imported(recorded, storage)
     if recorded is None:
         if tables is not None:
             write_boundaries(storage, tables)
@@ -191,6 +207,8 @@ def read_run(path: str) -> RunResults:
         )
     name = RESULTS[manifest["kind"]]
     data = storage.read(name)
+    if data is None and manifest["kind"] == IMPORTED:
+        raise StorageError(f"{storage.path()} has lost its {name}; import the log again.")
     if data is None:
         raise StorageError(
             f"{storage.path()} has no {name} yet; run `raycp {manifest['kind']}` with --out {storage.path()} to go on."
@@ -200,9 +218,10 @@ def read_run(path: str) -> RunResults:
         if "stop_reason" not in table.column_names:
             raise DamagedTableError("it has no column stop_reason")
     except DamagedTableError as err:
+        again = f"run `raycp {manifest['kind']}` again with --out {storage.path()}; nothing is drawn anew"
         raise StorageError(
-            f"{storage.path(name)} is damaged ({err}). It is derived: delete it and run "
-            f"`raycp {manifest['kind']}` again with --out {storage.path()}; nothing is drawn anew."
+            f"{storage.path(name)} is damaged ({err}). It is derived: delete it and "
+            f"{'import the log again' if manifest['kind'] == IMPORTED else again}."
         ) from err
     num_images = len(manifest["data"]["image_index"])
     return RunResults(
@@ -212,7 +231,8 @@ def read_run(path: str) -> RunResults:
         certificates=table,
         examples=_read_examples(storage),
         num_images=num_images,
-        complete=len(table) == num_images * len(manifest["config"]["certify"]["sigmas"])
+        # An imported log may not say its sigma.
+        complete=len(table) == num_images * max(1, len(manifest["config"]["certify"]["sigmas"]))
         and UNDECIDED not in table.column("stop_reason").to_pylist(),
     )
 

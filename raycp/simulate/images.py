@@ -11,10 +11,10 @@ import numpy.typing as npt
 import pyarrow.compute as pc
 
 from raycp.errors import ConfigError, DataError
+from raycp.logs.published_log import PublishedLog
 from raycp.report.numerals import exact
 from raycp.report.results import SKIPPED, read_sigmas
 from raycp.runs import RunResults
-from raycp.simulate.published_log import PublishedLog
 from raycp.statistics import ABSTAIN, certified_radius, clopper_pearson_lower, largest_certifiable_radius
 
 Floats = npt.NDArray[np.float64]

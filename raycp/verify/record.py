@@ -70,6 +70,11 @@ def read_record(path: str, overrides: Sequence[str] = ()) -> Record:
     if kind in ("predict", "evaluate"):
         holds = "predictions" if kind == "predict" else "an evaluation"
         raise StorageError(f"{storage.path()} holds {holds}; raycp verify checks runs of raycp certify.")
+    if kind == "imported":
+        raise StorageError(
+            f"{storage.path()} holds an imported log: it has no counts, so there is nothing that a certificate could "
+            "be derived from anew. `raycp logs audit` on the log itself tells what can be told."
+        )
     wrong = [
         key
         for key, kind in _REQUIRED.items()

@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-COMMANDS = ["certify", "predict", "evaluate", "train", "status", "show", "report", "submit", "jobs", "stop", "doctor",
-            "bench", "demo", "simulate", "plan", "verify", "weights"]  # fmt: skip
+COMMANDS = ["certify", "predict", "evaluate", "train", "status", "show", "report", "cascade", "export", "submit",
+            "jobs", "stop", "doctor", "bench", "demo", "simulate", "plan", "verify", "logs", "weights"]  # fmt: skip
 
 
 def help_page(*arguments: str) -> str:
@@ -54,7 +54,16 @@ def test_the_first_page_names_every_command() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [*COMMANDS[:-1], "weights inspect", "weights convert", "weights fetch", "weights check"]
+    "command",
+    [
+        *COMMANDS[:-2],
+        "logs import",
+        "logs audit",
+        "weights inspect",
+        "weights convert",
+        "weights fetch",
+        "weights check",
+    ],
 )
 def test_every_command_has_help_with_an_example(command: str) -> None:
     page = help_page(*command.split())

@@ -143,9 +143,9 @@ def test_what_is_refused(run: Run, log: Path, arguments: list[str], status: int,
     ("text", "message"),
     [
         ("idx\tlabel\tpredict\tradius\tcorrect\ttime\n", "has a header but no images"),
-        ("", "is not a certification log"),
+        ("", "is empty: a log has the columns"),
         ("idx\tpredict\tradius\n0\t1\t.5\n", "has no label column"),
-        ("idx\tlabel\tpredict\tradius\n0\t\t1\t.5\n", "line 2 has no label"),
+        ("idx\tlabel\tpredict\tradius\n0\t\t1\t.5\n", "line 2: label must be a class, at least 0, got ''"),
     ],
 )
 def test_logs_that_are_refused(run: Run, log: Path, text: str, message: str) -> None:

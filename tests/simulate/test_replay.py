@@ -14,9 +14,9 @@ from raycp.certify.rules import CertificateRow
 from raycp.certify.tally import Tally
 from raycp.config import CertifyProtocol
 from raycp.errors import ConfigError
+from raycp.logs.published_log import read_log
 from raycp.sampling.blocks import Phase
 from raycp.simulate.images import LogConditions, images_of_log
-from raycp.simulate.published_log import read_log
 from raycp.simulate.reference import divergence, reference_samples
 from raycp.simulate.replay import FixedReplay, drawn_votes, replay
 from raycp.simulate.rules import replayed_rule

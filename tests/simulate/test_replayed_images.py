@@ -9,6 +9,7 @@ import pytest
 from log_files import RunRow, write_log, write_run
 
 from raycp.errors import ConfigError, DataError, StorageError
+from raycp.logs.published_log import read_log
 from raycp.runs import read_run
 from raycp.simulate.images import (
     LogConditions,
@@ -18,7 +19,6 @@ from raycp.simulate.images import (
     is_run,
     votes_behind,
 )
-from raycp.simulate.published_log import read_log
 from raycp.statistics import certified_radius, clopper_pearson_lower
 
 
