@@ -14,6 +14,7 @@ import typer
 from raycp import __version__
 from raycp.cli.bench import bench
 from raycp.cli.certify import certify
+from raycp.cli.compare import compare
 from raycp.cli.demo import demo
 from raycp.cli.doctor import doctor
 from raycp.cli.jobs import jobs
@@ -39,7 +40,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for command in (
-    certify, predict, train, status, show, report, submit, jobs, stop, doctor, bench, demo, simulate, plan, verify,
+    certify, predict, compare, train, status, show, report, submit, jobs, stop, doctor, bench, demo, simulate, plan,
+    verify,
 ):  # fmt: skip
     app.command()(command)
 app.add_typer(weights)

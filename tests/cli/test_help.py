@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-COMMANDS = ["certify", "predict", "train", "status", "show", "report", "submit", "jobs", "stop", "doctor", "bench",
-            "demo", "simulate", "plan", "verify", "weights"]  # fmt: skip
+COMMANDS = ["certify", "predict", "compare", "train", "status", "show", "report", "submit", "jobs", "stop", "doctor",
+            "bench", "demo", "simulate", "plan", "verify", "weights"]  # fmt: skip
 
 
 def help_page(*arguments: str) -> str:
