@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from raycp.cli.options import AddressOption, ReplicasOption, SetOption, engine_overrides
+from raycp.errors import RunMismatchError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from raycp.config import RunConfig
     from raycp.config.suite import Suite
@@ -80,7 +81,8 @@ def compare(
     if outcome.interrupted:
         _say(f"interrupted; what was drawn is kept in {out}")
     else:
-        _print_comparison(loaded, out)
+        refused = [name for name, err in outcome.failed.items() if isinstance(err, RunMismatchError)]
+        _print_comparison(loaded, out, refused)
     if outcome.failed:
         _say(f"failed, as said above: {', '.join(outcome.failed)}")
     if not outcome.complete:
@@ -88,19 +90,28 @@ def compare(
         raise typer.Exit(1)
 
 
-def _print_comparison(suite: Suite, out: str) -> None:
-    """Of all methods of the suite that have a table, whichever were run just now."""
-    from raycp.config.suite import COMPARISON
+def _print_comparison(suite: Suite, out: str, refused: Collection[str]) -> None:
+    """Of all methods of the suite that have a table, whichever were run just now, but not those of other runs."""
+    from raycp.config.suite import COMPARISON, recorded_differences
     from raycp.report.comparison_files import report_comparison
     from raycp.runs import read_run
     from raycp.runs.run_directory import RESULTS
     from raycp.storage import Storage
 
-    storage = Storage(out)
-    names = [name for name in suite.methods if storage.read(f"{name}/{RESULTS['certify']}") is not None]
-    absent = [name for name in suite.methods if name not in names]
-    if names:
-        report = report_comparison(suite, [read_run(storage.path(name)) for name in names])
+    storage, runs, absent = Storage(out), [], []
+    for name, config in suite.methods.items():
+        if storage.read(f"{name}/{RESULTS['certify']}") is None:
+            absent.append(name)
+            continue
+        run = read_run(storage.path(name))
+        other = recorded_differences(config, run.config["config"])
+        if other or name in refused:
+            why = ", ".join(other) or "see above"
+            _say(f"{name} is left out, its directory holds a run of another configuration: {why}")
+        else:
+            runs.append(run)
+    if runs:
+        report = report_comparison(suite, runs)
         for name, content in report.files.items():
             storage.write(f"{COMPARISON}/{name}", content)
         typer.echo(report.text, nl=False)

@@ -10,7 +10,17 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, ValidationError
 
-from raycp.config.base import Float, Frozen, differences, listed, load_config, problems, resolved
+from raycp.config.base import (
+    Float,
+    Frozen,
+    differences,
+    listed,
+    load_config,
+    parse_config,
+    problems,
+    resolved,
+    without_locations,
+)
 from raycp.config.certify import DEFAULT_RADII, RunConfig, Sigma
 from raycp.errors import ConfigError
 
@@ -144,6 +154,24 @@ def resolve_suite(file: SuiteFile, source: str = "the suite") -> Suite:
     if lines:
         raise ConfigError(listed(source, lines))
     return Suite(methods, file.claims, file.pareto_radii)
+
+
+def recorded_differences(config: RunConfig, recorded: Mapping[str, Any]) -> list[str]:
+    """In what a run was made with another configuration than a method has now: a line for each key.
+
+    Args:
+        config: of the method.
+        recorded: what the run recorded; what it chose itself (device, batch size, memory format), where files lie and
+            where it ran are no difference.
+    """
+    before = without_locations(parse_config(RunConfig, recorded, "the recorded configuration"))
+    now = without_locations(config)
+    for content in (before, now):
+        del content["engine"], content["predict"]
+    for key, value in now["numerics"].items():
+        if value in ("auto", None):
+            before["numerics"][key] = value
+    return differences(before, now)
 
 
 def table_radii(config: RunConfig) -> tuple[float, ...]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from raycp.config.suite import Claim
+from raycp.errors import ConfigError
 from raycp.report.conditions import conditions
 from raycp.report.formats import aligned
 from raycp.report.numerals import exact
@@ -34,32 +35,47 @@ class CheckedClaim:
         return found[self.comparison.verdict]
 
 
-def check_claims(claims: Sequence[Claim], runs: Mapping[str, RunLike]) -> list[CheckedClaim]:
+@dataclass(frozen=True)
+class CheckedClaims:
+    """All claims of a suite, held against the runs that there are."""
+
+    items: tuple[CheckedClaim, ...]
+    """By claim, sigma and radius."""
+    notes: tuple[str, ...]
+    """Why a claim could not be checked, of those whose methods have ended."""
+
+
+def check_claims(claims: Sequence[Claim], runs: Mapping[str, RunLike]) -> CheckedClaims:
     """Check the claims of which both methods have ended, at every radius that N lets both of them certify.
 
-    All intervals hold together with probability CONFIDENCE (Bonferroni over what is returned); over which randomness
-    is said at `raycp.statistics.paired_difference`.
+    All intervals hold together with probability CONFIDENCE (Bonferroni over the items); over which randomness is said
+    at `raycp.statistics.paired_difference`.
 
     Args:
         claims: in the order of the result.
         runs: the methods' runs by name.
-
-    Raises:
-        ConfigError: two runs are not of the same images.
     """
-    counted = [
-        (claim, comparison)
-        for claim in claims
-        if all(name in runs and runs[name].complete for name in (claim.better, claim.worse))
-        for comparison in count_pair(runs[claim.worse], runs[claim.better], claim.worse, claim.better)
-        if claim.sigmas is None or comparison.sigma in claim.sigmas
-        if claim.radii is None or comparison.eps in claim.radii
-        if all(_reaches(runs[name], comparison) for name in (claim.better, claim.worse))
-    ]
-    with_ends = with_intervals([comparison for _, comparison in counted], joint=True, confidence=CONFIDENCE)
-    return [
-        CheckedClaim(claim, comparison) for (claim, _), comparison in zip(counted, with_ends, strict=True)
-    ]
+    counted: list[tuple[Claim, Comparison]] = []
+    notes: list[str] = []
+    for claim in claims:
+        better, worse = (runs.get(name) for name in (claim.better, claim.worse))
+        if better is None or worse is None or not (better.complete and worse.complete):
+            continue
+        try:
+            found = count_pair(worse, better, claim.worse, claim.better)
+        except ConfigError as err:
+            notes.append(f"not checked: {claim.says} [{claim.better} > {claim.worse}]: {err}")
+            continue
+        counted += [
+            (claim, c)
+            for c in found
+            if claim.sigmas is None or c.sigma in claim.sigmas
+            if claim.radii is None or c.eps in claim.radii
+            if _reaches(better, c) and _reaches(worse, c)
+        ]
+    with_ends = with_intervals([c for _, c in counted], joint=True, confidence=CONFIDENCE)
+    items = (CheckedClaim(claim, c) for (claim, _), c in zip(counted, with_ends, strict=True))
+    return CheckedClaims(tuple(items), tuple(notes))
 
 
 def _reaches(run: RunLike, comparison: Comparison) -> bool:
@@ -79,9 +95,7 @@ def claims_text(claims: Sequence[Claim], checked: Sequence[CheckedClaim]) -> str
         of_claim = [item for item in checked if item.claim is claim]
         verdicts = [item.verdict for item in of_claim]
         numbers = [f"{verdicts.count(verdict)} {verdict}" for verdict in _VERDICTS if verdict in verdicts]
-        lines.append(
-            f"{claim.says} [{claim.better} > {claim.worse}]: {', '.join(numbers) or 'not checked yet'}"
-        )
+        lines.append(f"{claim.says} [{claim.better} > {claim.worse}]: {', '.join(numbers) or 'not checked'}")
         cells = [
             [
                 f"  sigma {exact(c.sigma)}",

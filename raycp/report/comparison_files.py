@@ -42,7 +42,6 @@ def report_comparison(suite: Suite, runs: Sequence[RunLike]) -> ComparisonReport
 
     Raises:
         StorageError: certificates are damaged.
-        ConfigError: a claim is about two runs of different images.
     """
     table, curves = certified_table(runs), certified_curves(runs)
     rows = method_rows(runs, table)
@@ -55,13 +54,13 @@ def report_comparison(suite: Suite, runs: Sequence[RunLike]) -> ComparisonReport
     if points:
         files["pareto.csv"] = csv_text(pareto_records(points)).encode()
         files["pareto.png"] = draw_pareto(points, _conditions(runs))
-    if checked:
-        files["claims.csv"] = csv_text(claim_records(checked)).encode()
-    claims = claims_text(suite.claims, checked)
+    if checked.items:
+        files["claims.csv"] = csv_text(claim_records(checked.items)).encode()
+    claims = claims_text(suite.claims, checked.items)
     envelope = [f"envelope: {ENVELOPE}."] if any(row.sigma is None for row in table.rows) else []
     return ComparisonReport(
         text=comparison_text(table, rows) + (f"\n{claims}" if claims else ""),
-        notes=(*table.notes, *envelope, *(f"{note}." for note in suite.notes())),
+        notes=(*table.notes, *envelope, *checked.notes, *(f"{note}." for note in suite.notes())),
         files=files,
     )
 

@@ -152,8 +152,16 @@ def _prepare_cost(axes: Axes, costs: Sequence[float]) -> None:
     axes.set_xlim(min(costs) / _COST_MARGIN, max(costs) * _COST_MARGIN)
     steps = (1.0, 2.0, 5.0) if max(costs) < _DECADES * min(costs) else (1.0,)
     axes.xaxis.set_major_locator(LogLocator(subs=steps))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
     axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _short(value: float) -> str:
+    """500k rather than 500000, which ticks beside each other have no room for."""
+    for unit, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= unit:
+            return f"{value / unit:g}{letter}"
+    return f"{value:g}"
 
 
 def _prepare(axes: Axes, title: str, theme: Theme) -> None:

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import yaml
 
-from raycp.config import RunConfig, load_config, parse_config
+from raycp.config import RunConfig, load_config, parse_config, resolved
 from raycp.config.missing import require_files_of_methods
-from raycp.config.suite import Suite, SuiteFile, load_suite, resolve_suite
+from raycp.config.suite import Suite, SuiteFile, load_suite, recorded_differences, resolve_suite
 from raycp.errors import ConfigError, MissingFilesError
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -160,6 +160,24 @@ def test_methods_that_are_not_alike_are_named() -> None:
         f"reseeded differs from one in certify.seed: 0 -> 1{others}",
         f'elsewhere differs from one in data.path: "digits.npz" -> "other.npz"{others}',
         'half differs from one in numerics.dtype: "float32" -> "bfloat16"',
+    ]
+
+
+def test_a_run_of_another_configuration_is_told_from_what_a_run_chose_itself() -> None:
+    config = suite().methods["one"]
+    chosen = {"device": "cpu", "batch_size": 64, "channels_last": False}
+    record = resolved(config)
+    record["numerics"] |= chosen
+    record["classifier"]["path"] = "elsewhere/net"
+    record["engine"]["replicas"] = 7
+    assert recorded_differences(config, record) == []
+    record["certify"]["seed"] = 5
+    record["numerics"]["dtype"] = "bfloat16"
+    record["purifier"]["num_steps"] = 40
+    assert recorded_differences(config, record) == [
+        "purifier.num_steps: 40 -> 18",
+        "certify.seed: 5 -> 0",
+        'numerics.dtype: "bfloat16" -> "float32"',
     ]
 
 

@@ -19,6 +19,7 @@ import pytest
 import yaml
 from small_runs import Recorder, certificates, small_config
 
+from raycp.cli.main import main
 from raycp.config import RunConfig, resolved
 from raycp.config.suite import load_suite
 from raycp.distributed.job import prepare_job
@@ -117,6 +118,32 @@ def test_a_method_that_fails_keeps_no_other_from_its_turn(expected_run: Path, tm
     assert read_run(str(tmp_path / "good")).complete
     after = everything(tmp_path)
     assert {name: after[name] for name in before} == before
+
+
+def test_a_run_of_another_configuration_is_not_in_the_table(
+    expected_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nor is it where the session did not come to it."""
+    for name in ("same", "other"):
+        shutil.copytree(expected_run, tmp_path / "out" / name)
+    raw = resolved(small_config())
+    del raw["predict"]
+    written = raw | {"methods": {"same": None, "other": {"certify": {"seed": 4}}, "later": None}}
+    (tmp_path / "suite.yaml").write_text(yaml.safe_dump(written))
+    monkeypatch.chdir(tmp_path)
+    for only, code in ((["--only", "same", "--only", "other"], 1), (["--only", "same"], 0)):
+        monkeypatch.setattr(sys, "argv", ["raycp", "compare", "suite.yaml", "--out", "out", *only])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        said = capsys.readouterr()
+        assert (ended.value.code or 0) == code, said.err
+        assert [line.split()[0] for line in said.out.splitlines()] == ["method", "same", "same", "same"]
+        assert (
+            "other is left out, its directory holds a run of another configuration: certify.seed: 3 -> 4\n"
+            in said.err
+        )
+        assert "without a table yet: later\n" in said.err
+        assert ("failed, as said above: other\nresume with: raycp compare" in said.err) == bool(code)
 
 
 def test_a_second_process_on_the_same_folder_is_refused(tmp_path: Path) -> None:
