@@ -62,9 +62,12 @@ def draw_method_curves(curves: Sequence[Curve], title: str, theme: Theme = LIGHT
         axes.set_ylim(0, 102)
         axes.set_xlabel("L2 radius ε (pixel units)", fontsize=8, color=theme.text)
         axes.set_ylabel("certified accuracy (%)", fontsize=8, color=theme.text)
+    images = {curve.run: curve.num_images for curve in curves}
+    of_images = len(set(images.values())) > 1
     keys = [
-        Line2D([], [], color=look.colour, linestyle=look.dash, linewidth=2, label=method)
+        Line2D([], [], color=look.colour, linestyle=look.dash, linewidth=2, label=label)
         for method, look in looks.items()
+        for label in [f"{method} ({images[method]:,} images)" if of_images else method]
     ]
     return _png(figure, keys, theme)
 

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any, Literal
 
+import numpy as np
+
 from raycp.report.comparison import MethodRow
+from raycp.report.results import RunLike, read_sigmas
 
 Cost = Literal["gflop", "seconds"]
 COSTS: tuple[Cost, ...] = ("gflop", "seconds")
@@ -20,7 +24,7 @@ class Point:
     sigma: float
     eps: float
     count: int
-    """Images certified at eps."""
+    """Of the common images, those certified at eps."""
     images: int
     gflop: float | None
     """Billions of floating-point operations per image, all its samples; None where the run did not record them."""
@@ -37,27 +41,41 @@ class Point:
         return self.gflop if kind == "gflop" else self.seconds
 
 
-def pareto_points(rows: Sequence[MethodRow], radii: Sequence[float] | None = None) -> list[Point]:
-    """The points of a comparison, by radius; only of methods that have decided all images at a sigma.
+def pareto_points(
+    runs: Sequence[RunLike], rows: Sequence[MethodRow], radii: Sequence[float] | None = None
+) -> list[Point]:
+    """The points of a comparison, by radius, on the images that all of them have.
+
+    Only of methods that have decided all their images at a sigma, and of the data of the first one of these. Accuracy
+    is over the common images, cost is the mean over the method's own.
 
     Args:
-        rows: see `method_rows`; envelopes are left out, because a certificate costs what its sigma costs.
+        runs: the methods' runs.
+        rows: of `method_rows`; envelopes are left out, because a certificate costs what its sigma costs.
         radii: which ones, L2, pixel units; None: those of the table above 0.
     """
+    ended = [row for row in rows if row.row.sigma is not None and not row.row.partial]
+    chosen = [row for row in ended if row.data == ended[0].data]
+    results = {(run.name, found.sigma): found for run in runs for found in read_sigmas(run)}
+    of_row = [results[row.row.run, float(row.row.sigma or 0)] for row in chosen]
+    if not of_row:
+        return []
+    common = reduce(np.intersect1d, [found.image_index_M for found in of_row])
     points = [
         Point(
             method=row.row.run,
-            sigma=row.row.sigma,
+            sigma=found.sigma,
             eps=cell.eps,
-            count=cell.count,
-            images=cell.total,
+            count=int((found.correct_M & (found.radius_M >= cell.eps) & in_common).sum()),
+            images=len(common),
             gflop=row.per_image(None if row.operations is None else row.operations / 1e9),
             seconds=row.per_image(row.seconds_per_sample),
         )
-        for row in rows
-        if row.row.sigma is not None and not row.row.partial
+        for row, found in zip(chosen, of_row, strict=True)
+        for in_common in [np.isin(found.image_index_M, common)]
         for cell in row.row.cells
-        if cell.count is not None and (cell.eps > 0 if radii is None else cell.eps in radii)
+        if len(common) and cell.count is not None
+        if (cell.eps > 0 if radii is None else cell.eps in radii)
     ]
     return sorted(points, key=lambda point: point.eps)
 

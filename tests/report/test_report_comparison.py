@@ -95,8 +95,9 @@ def test_a_run_that_recorded_no_cost_has_dashes(runs: list[Any]) -> None:
     bare = runs[0].but(config={key: v for key, v in runs[0].config.items() if key != "sample_cost"})
     rows = method_rows([bare], certified_table([bare]))
     assert comparison_text(certified_table([bare]), rows).splitlines()[1].split()[-3:] == ["–", "–", "0.0495"]
-    assert {point.gflop for point in pareto_points(rows)} == {None}
-    assert pareto_records(pareto_points(rows))[0]["unbeaten_by_gflop"] is False
+    points = pareto_points([bare], rows)
+    assert {point.gflop for point in points} == {None}
+    assert pareto_records(points)[0]["unbeaten_by_gflop"] is False
 
 
 def test_verdicts_by_hand(runs: list[Any]) -> None:
@@ -157,7 +158,7 @@ def test_a_claim_about_other_images_is_not_checked(runs: list[Any], make_run: Ca
 
 def test_pareto_points_by_hand(runs: list[Any]) -> None:
     rows = method_rows(runs, certified_table(runs))
-    points = pareto_points(rows, (0.25,))
+    points = pareto_points(runs, rows, (0.25,))
     assert [(p.method, p.sigma, p.count, p.images, p.gflop) for p in points] == [
         ("quick", 0.25, 3, 12, SAMPLES * 1), ("quick", 0.5, 6, 12, SAMPLES * 2),
         ("slow", 0.25, 10, 12, SAMPLES * 13), ("slow", 0.5, 6, 12, SAMPLES * 26),
@@ -174,10 +175,28 @@ def test_pareto_points_by_hand(runs: list[Any]) -> None:
     ]  # all take the same time
     assert [record["unbeaten_by_gflop"] for record in pareto_records(points)] == [True, True, True, False]
     # By default, every radius of the table above 0; none where N does not reach, no envelopes.
-    assert [(p.eps, p.method, p.sigma) for p in pareto_points(rows) if p.eps == 1.0] == [
+    assert [(p.eps, p.method, p.sigma) for p in pareto_points(runs, rows) if p.eps == 1.0] == [
         (1.0, "quick", 0.5), (1.0, "slow", 0.5),
     ]  # fmt: skip
-    assert {p.eps for p in pareto_points(rows)} == {0.25, 0.5, 0.75, 1.0}
+    assert {p.eps for p in pareto_points(runs, rows)} == {0.25, 0.5, 0.75, 1.0}
+
+
+def test_points_are_of_the_images_that_all_methods_have(runs: list[Any], make_run: Callable) -> None:
+    """Others would be ahead for having the easier images. A method of other data is left out."""
+    easy = make_run([(0.25, i, 1, 1, 0.3 if i < 2 else 0.1) for i in range(4)], name="easy")
+    other = make_run([(0.25, i, 1, 1, 0.6) for i in range(4)], name="other")
+    other = other.but(config=other.config | {"data": {"source": "elsewhere"}})
+    every = [*runs, easy, other]
+    points = pareto_points(every, method_rows(every, certified_table(every)), (0.25,))
+    assert [(p.method, p.sigma, p.count, p.images) for p in points] == [
+        ("quick", 0.25, 3, 4), ("quick", 0.5, 4, 4), ("slow", 0.25, 4, 4), ("slow", 0.5, 4, 4), ("easy", 0.25, 2, 4),
+    ]  # fmt: skip
+    notes = report_comparison(Unnoted({}), every).notes
+    assert "pareto: accuracy on the 4 images that all of its methods have." in notes
+    assert "pareto: without other, unfinished or of other data." in notes
+    apart = make_run([(0.25, i, 1, 1, 0.3) for i in range(20, 24)], name="apart")
+    every = [*runs, apart]
+    assert pareto_points(every, method_rows(every, certified_table(every))) == []
 
 
 def test_points_that_are_equal_are_both_unbeaten() -> None:
@@ -191,7 +210,7 @@ def test_points_that_are_equal_are_both_unbeaten() -> None:
 
 def test_what_has_not_ended_is_no_point(make_run: Callable) -> None:
     early = make_run([(0.25, 0, 1, 1, 0.3)], name="early", num_images=12)
-    assert pareto_points(method_rows([early], certified_table([early]))) == []
+    assert pareto_points([early], method_rows([early], certified_table([early]))) == []
 
 
 def test_files_and_text(runs: list[Any]) -> None:
