@@ -8,6 +8,7 @@ import pytest
 
 from raycp.config import RunConfig, load_config
 from raycp.config.job import JobConfig
+from raycp.config.suite import load_suite
 from raycp.config.train import TrainConfig
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -24,7 +25,10 @@ def test_there_are_files() -> None:
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_configs(path: Path) -> None:
-    load_config(TrainConfig if path.stem.startswith("train") else RunConfig, path)
+    if path.stem.startswith("compare"):
+        load_suite(path)
+    else:
+        load_config(TrainConfig if path.stem.startswith("train") else RunConfig, path)
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "jobs").glob("*.yaml")), ids=lambda path: path.name)

@@ -15,6 +15,7 @@ from raycp import __version__
 from raycp.cli.bench import bench
 from raycp.cli.cascade import cascade
 from raycp.cli.certify import certify
+from raycp.cli.compare import compare
 from raycp.cli.demo import demo
 from raycp.cli.doctor import doctor
 from raycp.cli.evaluate import evaluate
@@ -43,8 +44,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for command in (
-    certify, predict, evaluate, train, status, show, report, cascade, export, submit, jobs, stop, doctor, bench, demo,
-    simulate, plan, verify,
+    certify, predict, evaluate, compare, train, status, show, report, cascade, export, submit, jobs, stop, doctor,
+    bench, demo, simulate, plan, verify,
 ):  # fmt: skip
     app.command()(command)
 app.add_typer(weights)

@@ -88,7 +88,7 @@ def plan(job: Job, costs: dict[float, SampleCost]) -> str:
     config = job.config
     images, sigmas = len(job.images), config.certify.sigmas
     kind_of_rule = config.certify.rule if job.kind == "certify" else "fixed"
-    samples = images * len(sigmas) * job.rule.largest_demand()
+    samples = most_samples(job)
     batch_size = config.numerics.batch_size
     batches = "measured first" if batch_size == "auto" else f"{-(-samples // batch_size):,} of {batch_size}"
     values = job.images.images[0].size
@@ -118,28 +118,43 @@ def plan(job: Job, costs: dict[float, SampleCost]) -> str:
     return "\n".join(f"{name:12} {text}" for name, text in rows.items())
 
 
+def most_samples(job: Job) -> int:
+    """Samples of a job that stops nowhere early."""
+    return len(job.images) * len(job.config.certify.sigmas) * job.rule.largest_demand()
+
+
+def most_hours(samples: int, costs: dict[float, SampleCost]) -> tuple[float, bool]:
+    """Hours for `samples` at each sigma, and whether they were measured here, with one replica.
+
+    Otherwise they are those of a device that does 10 TFLOP/s.
+    """
+    seconds = [cost.seconds for cost in costs.values() if cost.seconds is not None]
+    if seconds:
+        return samples * sum(seconds) / 3600, True
+    return samples * sum(cost.operations for cost in costs.values()) / 1e13 / 3600, False
+
+
 def _cost(samples: int, costs: dict[float, SampleCost]) -> str:
     """Of all samples, `samples` at each sigma."""
     each = [cost.operations / 1e9 for cost in costs.values()]
     spread = f"{min(each):,.3g}" + (f" to {max(each):,.3g}" if max(each) > 1.001 * min(each) else "")
     operations = samples * sum(cost.operations for cost in costs.values())
     text = f"{spread} GFLOP per sample, {operations:.2g} FLOP in all: "
-    seconds = [cost.seconds for cost in costs.values() if cost.seconds is not None]
-    if seconds:
-        hours = samples * sum(seconds) / 3600
+    hours, measured = most_hours(samples, costs)
+    if measured:
         return (
-            text + f"about {_rounded(hours)} hours of one replica like this machine, measured on a batch of 4"
+            text + f"about {rounded(hours)} hours of one replica like this machine, measured on a batch of 4"
         )
-    hours = operations / 1e13 / 3600
-    return text + f"{_rounded(hours)} hours of a device that does 10 TFLOP/s in these networks"
+    return text + f"{rounded(hours)} hours of a device that does 10 TFLOP/s in these networks"
 
 
-def _rounded(hours: float) -> str:
+def rounded(hours: float) -> str:
+    """Two digits, without an exponent."""
     return f"{hours:.2g}" if hours < 10 else f"{hours:,.0f}"
 
 
 def command_line() -> str:
-    """The command as it was given."""
+    """The command that was given, for giving it again."""
     return shlex.join(["raycp", *sys.argv[1:]])
 
 

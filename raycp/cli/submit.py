@@ -89,7 +89,11 @@ def _check_command(job: JobConfig) -> None:
             raise ConfigError(f"entrypoint: there is no {job.kind} in working_dir, {folder.resolve()}.")
         return
     parameters = _parameters(*job.command)
-    if job.kind in WRITERS and folder is not None:
+    if job.kind == "compare" and folder is not None:
+        from raycp.config.suite import load_suite
+
+        load_suite(folder / parameters["suite"], parameters["set_"] or []).only(parameters["only"] or [])
+    elif job.kind in WRITERS and folder is not None:
         from raycp.config import RunConfig, load_config
         from raycp.config.train import TrainConfig
 

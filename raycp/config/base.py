@@ -114,9 +114,24 @@ def parse_config(model: type[ModelT], raw: Mapping[str, Any], source: str = "the
     try:
         return model.model_validate(raw)
     except ValidationError as err:
-        problems = [dict(problem) for problem in err.errors() if not _follows_from_others(dict(problem))]
-        lines = [_describe(model, raw, problem) for problem in problems]
-        raise ConfigError(f"{source}:\n" + "\n".join(f"  {line}" for line in dict.fromkeys(lines))) from err
+        raise ConfigError(listed(source, [text for _, text in problems(model, raw, err)])) from err
+
+
+def problems(model: type[BaseModel], raw: Mapping[str, Any], error: ValidationError) -> list[tuple[str, str]]:
+    """What is wrong with `raw` as a `model`: the dotted path of each problem, and the sentence that begins with it."""
+    found: list[dict[str, Any]] = [dict(problem) for problem in error.errors()]
+    return list(
+        dict.fromkeys(
+            (_path(raw, problem["loc"], missing=problem["type"] == "missing"), _describe(model, raw, problem))
+            for problem in found
+            if not _follows_from_others(problem)
+        )
+    )
+
+
+def listed(source: str, lines: Sequence[str]) -> str:
+    """The message about problems of one file, a line for each."""
+    return f"{source}:\n" + "\n".join(f"  {line}" for line in dict.fromkeys(lines))
 
 
 def with_overrides(raw: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:

@@ -10,8 +10,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from raycp.config.base import Float, Frozen
 
-WRITERS = ("certify", "predict", "evaluate", "train")
-"""Commands that make a run directory, on the cluster, and resume it."""
+WRITERS = ("certify", "predict", "evaluate", "compare", "train")
+"""Commands that make a run directory, or several, on the cluster, and resume them."""
 READERS = ("report", "verify")
 """Commands that look at one."""
 OWN_METADATA = ("raycp", "kind", "run", "config", "resume", "git_commit")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from raycp.config.base import Frozen, locations
@@ -28,20 +29,59 @@ def require_files(config: Frozen) -> None:
     Raises:
         MissingFilesError: some are not there; a line for each says where it comes from.
     """
-    missing = {
+    missing = _missing(config)
+    if len(missing) == 1 and not any(_origin(config, key, place) for key, place in missing.items()):
+        return
+    lines = [_line(config, key, place) for key, place in missing.items()]
+    _raise(lines, "this configuration", len(missing))
+
+
+def require_files_of_methods(methods: Mapping[str, Frozen]) -> None:
+    """Look for the files of several configurations before the first one is worked on.
+
+    Args:
+        methods: configurations by name.
+
+    Raises:
+        MissingFilesError: some are not there; a line for each says which methods need it and where it comes from.
+    """
+    users: dict[tuple[str, str], list[str]] = {}
+    for name, config in methods.items():
+        for found in _missing(config).items():
+            users.setdefault(found, []).append(name)
+    lines = [
+        _line(methods[names[0]], key, place, f" ({_names(names, methods)})")
+        for (key, place), names in users.items()
+    ]
+    ready = set(methods) - {name for names in users.values() for name in names}
+    if lines and ready:
+        lines.append(
+            f"Nothing is missing for {_names([name for name in methods if name in ready], methods)}."
+        )
+    _raise(lines, "this suite", len(users))
+
+
+def _names(names: Sequence[str], methods: Mapping[str, Frozen]) -> str:
+    return "all methods" if len(names) == len(methods) > 1 else ", ".join(names)
+
+
+def _missing(config: Frozen) -> dict[str, str]:
+    return {
         key: place
         for key, place in locations(config).items()
         if "://" not in place and not Path(place).expanduser().exists()
     }
-    origins = {key: _origin(config, key, place) for key, place in missing.items()}
-    if not missing or (len(missing) == 1 and not any(origins.values())):
-        return
-    lines = []
-    for key, place in missing.items():
-        origin = origins[key]
-        lines.append(f"  {key}: {place}" + (f"\n      {origin}" if origin else ""))
-    count = "One file or folder" if len(missing) == 1 else f"{len(missing)} files or folders"
-    raise MissingFilesError(f"{count} of this configuration not found here:\n" + "\n".join(lines))
+
+
+def _line(config: Frozen, key: str, place: str, whose: str = "") -> str:
+    origin = _origin(config, key, place)
+    return f"  {key}{whose}: {place}" + (f"\n      {origin}" if origin else "")
+
+
+def _raise(lines: Sequence[str], what: str, number: int) -> None:
+    if number:
+        count = "One file or folder" if number == 1 else f"{number} files or folders"
+        raise MissingFilesError(f"{count} of {what} not found here:\n" + "\n".join(lines))
 
 
 def _origin(config: Frozen, key: str, place: str) -> str | None:

@@ -1,9 +1,10 @@
-"""What a sample of a run costs: its floating-point operations, and its time on this machine."""
+"""What a sample of a run costs: its floating-point operations, network evaluations, and time on this machine."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -22,27 +23,45 @@ class SampleCost:
     Attributes:
         operations: floating-point operations of its convolutions, matrix products and attention; two per
             multiplication with addition.
-        seconds: on one replica here, in a batch of four; None for a run on GPUs.
+        evaluations: calls of the purifier's network; 0 without a purifier.
+        seconds: on one replica here, in a batch of four; None for a run on GPUs, or where it was not measured.
     """
 
     operations: float
+    evaluations: int
     seconds: float | None
 
 
-def sample_costs(job: Job) -> dict[float, SampleCost]:
+def sample_costs(job: Job, timed: bool = True) -> dict[float, SampleCost]:
     """Put a few samples through the base classifier of a job at each sigma, on this machine's CPU."""
-    replica = job.on_cpu(plain=job.config.numerics.device == "cuda")
+    replica = job.on_cpu(plain=job.config.numerics.device == "cuda" or not timed)
     base, costs = replica.base_classifier, {}
+    calls = 0
+
+    def count(*_: object) -> None:
+        nonlocal calls
+        calls += 1
+
+    if replica.denoiser is not None:
+        replica.denoiser.network.register_forward_hook(count)
     image = job.first_image()[None]
     batch = image.expand(_TIMED, -1, -1, -1).contiguous()
     for sigma in job.config.certify.sigmas:
-        counter = FlopCounterMode(display=False)
+        counter, calls = FlopCounterMode(display=False), 0
         with counter, torch.no_grad():
             base.forward(image, sigma, inner_noise_by_place(image))
-        seconds = None
-        if job.config.numerics.device == "cpu":
+        evaluations, seconds = calls, None
+        if timed and job.config.numerics.device == "cpu":
             begin = time.perf_counter()
             base(batch, sigma, inner_noise_by_place(batch))
             seconds = (time.perf_counter() - begin) / _TIMED
-        costs[sigma] = SampleCost(float(counter.get_total_flops()), seconds)
+        costs[sigma] = SampleCost(float(counter.get_total_flops()), evaluations, seconds)
     return costs
+
+
+def recorded_costs(job: Job) -> dict[str, dict[str, Any]]:
+    """What config.json keeps of them, by sigma: `operations` and `evaluations` of a sample."""
+    return {
+        str(sigma): {"operations": cost.operations, "evaluations": cost.evaluations}
+        for sigma, cost in sample_costs(job, timed=False).items()
+    }

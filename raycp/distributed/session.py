@@ -15,12 +15,14 @@ from raycp.certify.rules import CertificateRow
 from raycp.certify.units import Counted, Outcome
 from raycp.config import RunConfig, parse_config
 from raycp.distributed.cluster import connected
+from raycp.distributed.cost import recorded_costs
 from raycp.distributed.dispatch import Dispatcher
 from raycp.distributed.hardware import bfloat16_note
 from raycp.distributed.job import Job
 from raycp.distributed.progress import UNLIMITED, Budget, Progress
-from raycp.runs import RunDirectory, open_run, recorded_manifest, refuse_imported
+from raycp.runs import RunDirectory, open_run, read_run, recorded_manifest, refuse_imported
 from raycp.runs.ledger import Ledger
+from raycp.runs.run_directory import RESULTS
 from raycp.runs.status import StatusFile
 from raycp.runs.tables import result_table
 from raycp.storage import Storage
@@ -71,7 +73,10 @@ def run_job(job: Job, out: str, observer: Observer, budget: Budget = UNLIMITED) 
                 batch_size = measured_batch_size(job, observer)
             assert batch_size != "auto"
             job = job.with_batch_size(batch_size)
-        run = open_run(storage, job.manifest(), job.tables)
+        manifest = job.manifest()
+        if recorded is None:
+            manifest["sample_cost"] = recorded_costs(job)
+        run = open_run(storage, manifest, job.tables)
         job = job.of_run(run)
         ledger = run.ledger(job.images.indices, job.rule.cuts)
         planner = job.planner(nearest_first=budget.limited)
@@ -93,6 +98,27 @@ def run_job(job: Job, out: str, observer: Observer, budget: Budget = UNLIMITED) 
         if not planner.finished:
             status.incomplete = "the budget is spent" if budget.limited else "interrupted"
         return planner.finished
+
+
+def is_finished(job: Job, out: str) -> bool:
+    """Whether the directory `out` holds all that `job` would leave there; nothing in it is changed.
+
+    Raises:
+        StorageError: `out` holds something else, or a file is damaged.
+    """
+    storage = Storage(out)
+    recorded = recorded_manifest(storage)
+    if recorded is None or storage.read(RESULTS[job.kind]) is None:
+        return False
+    before = parse_config(RunConfig, recorded["config"], source="the recorded configuration")
+    if job.config.numerics.batch_size == "auto":
+        assert before.numerics.batch_size != "auto"
+        job = job.with_batch_size(before.numerics.batch_size)
+    same_n = before.certify.num_estimation == job.config.certify.num_estimation
+    if not same_n or recorded["fingerprint"] != job.manifest()["fingerprint"]:
+        return False
+    results = read_run(out)
+    return results.complete and results.examples is not None
 
 
 def _draw(

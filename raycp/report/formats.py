@@ -37,14 +37,20 @@ def cells(row: TableRow) -> list[str]:
 
 def plain_text(table: Table) -> str:
     """Aligned columns under one line of headings: names to the left, figures to the right."""
-    lines = [heading(table), *(cells(row) for row in table.rows)]
+    return aligned([heading(table), *(cells(row) for row in table.rows)])
+
+
+def aligned(lines: Sequence[Sequence[str]], names: int = 1) -> str:
+    """Lines of cells as columns: the first `names` of them to the left, figures to the right."""
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    return "\n".join(_aligned(line, widths) for line in lines) + "\n"
-
-
-def _aligned(line: Sequence[str], widths: Sequence[int]) -> str:
-    padded = [line[0].ljust(widths[0]), *(text.rjust(width) for text, width in zip(line[1:], widths[1:]))]
-    return "  ".join(padded).rstrip()
+    padded = (
+        [
+            text.ljust(width) if column < names else text.rjust(width)
+            for column, (text, width) in enumerate(zip(line, widths, strict=True))
+        ]
+        for line in lines
+    )
+    return "\n".join("  ".join(line).rstrip() for line in padded) + "\n"
 
 
 def records(table: Table) -> list[dict[str, Any]]:

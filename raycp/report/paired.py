@@ -58,24 +58,40 @@ def compare(runs: Sequence[RunLike], joint: bool = False, confidence: float = 0.
             one is imported from a log that does not say its images or its sigma.
     """
     labels = labels_of(runs)
-    for run in runs:
-        _check_comparable(run)
-    base, base_sigmas = runs[0], {results.sigma: results for results in read_sigmas(runs[0])}
-    found: list[Comparison] = []
-    for label, run in zip(labels[1:], runs[1:], strict=True):
-        radii = [eps for eps in conditions(base).radii if eps in conditions(run).radii]
-        for results in read_sigmas(run):
-            other = base_sigmas.get(results.sigma)
-            if other is None:
-                continue
-            chosen = _common_images(other, results, base.path, run.path)
-            for eps in radii:
-                pair = zip((other, results), chosen, strict=True)
-                first, second = ((r.correct_M & (r.radius_M >= eps))[at] for r, at in pair)
-                only_base, only_run = int((first & ~second).sum()), int((second & ~first).sum())
-                found.append(
-                    Comparison(labels[0], label, results.sigma, eps, len(first), only_base, only_run, 0, 0)
-                )
+    found = [
+        counted
+        for label, run in zip(labels[1:], runs[1:], strict=True)
+        for counted in count_pair(runs[0], run, labels[0], label)
+    ]
+    return with_intervals(found, joint, confidence)
+
+
+def count_pair(base: RunLike, run: RunLike, base_label: str, label: str) -> list[Comparison]:
+    """What only one of two runs certifies, at the noise levels and radii that both have; still without intervals."""
+    for each in (base, run):
+        _check_comparable(each)
+    base_sigmas = {results.sigma: results for results in read_sigmas(base)}
+    radii = [eps for eps in conditions(base).radii if eps in conditions(run).radii]
+    found = []
+    for results in read_sigmas(run):
+        other = base_sigmas.get(results.sigma)
+        if other is None:
+            continue
+        chosen = _common_images(other, results, base.path, run.path)
+        for eps in radii:
+            pair = zip((other, results), chosen, strict=True)
+            first, second = ((r.correct_M & (r.radius_M >= eps))[at] for r, at in pair)
+            only_base, only_run = int((first & ~second).sum()), int((second & ~first).sum())
+            found.append(
+                Comparison(base_label, label, results.sigma, eps, len(first), only_base, only_run, 0, 0)
+            )
+    return found
+
+
+def with_intervals(
+    found: Sequence[Comparison], joint: bool = False, confidence: float = 0.95
+) -> list[Comparison]:
+    """The comparisons with their intervals; `joint`: they hold all together (Bonferroni)."""
     each = 1 - (1 - confidence) / len(found) if joint and found else confidence
     return [_with_interval(comparison, each) for comparison in found]
 
@@ -101,12 +117,16 @@ def paired_text(comparisons: Sequence[Comparison], joint: bool = False) -> str:
     which = f"95% interval, {f'for all {len(comparisons)} together' if joint else 'each by itself'}"
     lines = [f"certified accuracy, difference ({which}), images that only one of the two certifies"]
     for c in comparisons:
-        interval = f"{100 * c.difference:+.1f} ({100 * c.low:+.1f} to {100 * c.high:+.1f})"
         lines.append(
-            f"{c.run} - {c.base}  sigma {exact(c.sigma)}  eps {exact(c.eps)}  {interval}  "
+            f"{c.run} - {c.base}  sigma {exact(c.sigma)}  eps {exact(c.eps)}  {interval_text(c)}  "
             f"{c.only_run} against {c.only_base} of {c.images}  {c.verdict}"
         )
     return "\n".join(lines) + "\n"
+
+
+def interval_text(c: Comparison) -> str:
+    """The difference and its interval, percentage points."""
+    return f"{100 * c.difference:+.1f} ({100 * c.low:+.1f} to {100 * c.high:+.1f})"
 
 
 def _common_images(

@@ -8,8 +8,9 @@ import sys
 
 import pytest
 
-COMMANDS = ["certify", "predict", "evaluate", "train", "status", "show", "report", "cascade", "export", "submit",
-            "jobs", "stop", "doctor", "bench", "demo", "simulate", "plan", "verify", "logs", "weights"]  # fmt: skip
+COMMANDS = ["certify", "predict", "evaluate", "compare", "train", "status", "show", "report", "cascade", "export",
+            "submit", "jobs", "stop", "doctor", "bench", "demo", "simulate", "plan", "verify", "logs",
+            "weights"]  # fmt: skip
 
 
 def help_page(*arguments: str) -> str:

@@ -129,6 +129,7 @@ def test_the_files_in_jobs(run: Run, monkeypatch: pytest.MonkeyPatch, path: Path
         ({"command": ["certify", "no.yaml", *CERTIFY[2:]]}, "cannot read the configuration no.yaml"),
         ({"command": [*CERTIFY, "--set", "certify.alhpa=1"]}, "did you mean certify.alpha?"),
         ({"command": ["train", *CERTIFY[1:]]}, "stages is required."),
+        ({"command": ["compare", *CERTIFY[1:]]}, "methods is required."),
         ({"working_dir": "nowhere"}, "working_dir must be a folder, got 'nowhere'"),
         ({"command": None, "entrypoint": ["jobs/pipeline.py"]},
          "entrypoint: there is no jobs/pipeline.py in working_dir"),
@@ -141,6 +142,21 @@ def test_what_would_fail_on_the_cluster_is_said_here(
     assert status == 2
     assert message in err
     assert not client.submitted
+
+
+def test_a_comparison_is_a_job(run: Run, client: FakeJobs) -> None:
+    shared = {key: section for key, section in CONFIG.items() if key != "purifier"}
+    suite = {**shared, "methods": {"none": {"purifier": {"kind": "none"}}}}
+    Path("config.yaml").write_text(yaml.safe_dump(suite))
+    words = ["compare", *CERTIFY[1:]]
+    assert run("submit", write_job(command=words))[0] == 0
+    assert (
+        client.submitted[0]["entrypoint"]
+        == "raycp compare config.yaml --out /shared/runs/digits --address auto"
+    )
+    status, _out, err = run("submit", write_job(command=[*words, "--only", "edm"]))
+    assert status == 2
+    assert "--only edm: this suite has the methods none, and no other" in err
 
 
 def test_a_configuration_that_is_there_already_is_not_looked_for_here(run: Run, client: FakeJobs) -> None:

@@ -101,8 +101,8 @@ def test_results_in_the_unpacked_folder_would_be_lost(out: str, form: str) -> No
         ({"command": None}, "command or entrypoint must be given, and not both."),
         ({"entrypoint": ["a.py"]}, "command or entrypoint must be given, and not both."),
         ({"command": ["raycp", "certify"]},
-         "command must begin with one of certify, predict, evaluate, train, report, verify, got 'raycp'. `raycp` "
-         "itself is left out; anything else is a script, by entrypoint."),
+         "command must begin with one of certify, predict, evaluate, compare, train, report, verify, got 'raycp'. "
+         "`raycp` itself is left out; anything else is a script, by entrypoint."),
         ({"command": CERTIFY[:2]}, "command must name a run directory: add --out, RUN to certify."),
         ({"command": None, "entrypoint": ["/home/a.py"]},
          "entrypoint must begin with a Python script in working_dir, for example jobs/pipeline.py, got '/home/a.py'."),

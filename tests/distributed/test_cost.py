@@ -8,7 +8,7 @@ from typing import Any
 from small_runs import small_config
 
 from raycp.cli.session import plan
-from raycp.distributed.cost import SampleCost, sample_costs
+from raycp.distributed.cost import recorded_costs, sample_costs
 from raycp.distributed.job import prepare_job
 from raycp.models import save_denoiser
 
@@ -21,6 +21,7 @@ def test_operations_and_time_of_a_linear_classifier() -> None:
     assert list(costs) == [0.25, 0.5]
     for cost in costs.values():
         assert cost.operations == 2 * 64 * 10
+        assert cost.evaluations == 0
         assert cost.seconds is not None and SLEEP / 4 <= cost.seconds < 2 * SLEEP
     line = next(line for line in plan(job, costs).splitlines() if line.startswith("cost"))
     # 6 images, 2 sigmas, 50 + 3,000 samples of 1,280 operations
@@ -48,7 +49,11 @@ def test_a_purifier_of_several_steps_and_a_run_on_gpus(tmp_path: Path) -> None:
         13 * network_alone + 1280,
         15 * network_alone + 1280,
     ]
+    assert [cost.evaluations for cost in one.values()] == [1, 1]
+    assert [cost.evaluations for cost in many.values()] == [13, 15]
     assert many[0.25].seconds is None
+    recorded = recorded_costs(job)
+    assert recorded["0.5"] == {"operations": many[0.5].operations, "evaluations": 15}
     line = next(line for line in plan(job, many).splitlines() if line.startswith("cost"))
     assert " to " in line and "hours of a device that does 10 TFLOP/s" in line
 
@@ -67,7 +72,7 @@ def test_a_purifier_that_draws(tmp_path: Path) -> None:
     def operations(**purifier: Any) -> float:
         config = small_config(purifier={"model": {"path": str(tmp_path)}, **purifier})
         costs = sample_costs(prepare_job("certify", config))
-        assert costs[0.25] == SampleCost(costs[0.5].operations, costs[0.25].seconds)
+        assert costs[0.25].operations == costs[0.5].operations
         return costs[0.25].operations
 
     network_alone = operations(kind="ddpm") - 1280

@@ -29,7 +29,7 @@ EXPERIMENTS = [
     path
     for folder in ("cifar10", "imagenet64")
     for path in sorted((CONFIGS / folder).glob("*.yaml"))
-    if not path.stem.startswith("train")
+    if not path.stem.startswith(("train", "compare"))
 ]
 
 

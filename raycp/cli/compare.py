@@ -1,0 +1,176 @@
+"""`raycp compare`: the methods of a suite, and their comparison."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from raycp.cli.options import AddressOption, ReplicasOption, SetOption, engine_overrides
+from raycp.errors import RunMismatchError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    from raycp.config import RunConfig
+    from raycp.config.suite import Suite
+
+
+def compare(
+    suite: Annotated[
+        Path,
+        typer.Argument(metavar="SUITE", help="YAML file: shared sections and methods.", show_default=False),
+    ],
+    out: Annotated[
+        str,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="DIR",
+            help="Folder of the run directories: a path, s3:// or gs://.",
+            show_default=False,
+        ),
+    ],
+    only: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Run this method only. May be repeated.", show_default="all"),
+    ] = None,
+    set_: SetOption = None,
+    address: AddressOption = None,
+    replicas: ReplicasOption = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything, print samples and cost, draw nothing.")
+    ] = False,
+) -> None:
+    """Certify several methods on the same noisy images and compare them.
+
+    DIR/NAME is an ordinary run of raycp certify for each method. The same
+    command resumes: what is finished stays, what was begun goes on. A method
+    that fails is reported, the others have their turn, and the exit status is 1.
+
+    Prints certified accuracy beside the cost of each method and the suite's
+    claims with joint intervals; DIR/comparison has them as CSV, and pictures.
+
+    \b
+    Examples:
+      raycp compare configs/digits/compare.yaml --out runs/compare
+      raycp compare configs/digits/compare.yaml --out runs/compare --only none --only edm
+      raycp compare configs/cifar10/compare.yaml --out s3://bucket/cifar10 --address auto
+    """
+    from raycp.cli.session import command_line
+    from raycp.config.missing import require_files_of_methods
+    from raycp.config.suite import load_suite
+
+    loaded = load_suite(suite, [*(set_ or []), *engine_overrides(address, replicas)])
+    methods = loaded.only(only or [])
+    require_files_of_methods(methods)
+    if dry_run:
+        _print_plan(methods)
+        return
+
+    from raycp.cli.display import make_display
+    from raycp.distributed.suite import run_suite
+
+    resume = f"resume with: {command_line()}"
+    try:
+        outcome = run_suite(methods, out, make_display, _say)
+    except KeyboardInterrupt:
+        _say(resume)
+        raise
+    if outcome.interrupted:
+        _say(f"interrupted; what was drawn is kept in {out}")
+    else:
+        refused = [name for name, err in outcome.failed.items() if isinstance(err, RunMismatchError)]
+        _print_comparison(loaded, out, refused)
+    if outcome.failed:
+        _say(f"failed, as said above: {', '.join(outcome.failed)}")
+    if not outcome.complete:
+        _say(resume)
+        raise typer.Exit(1)
+
+
+def _print_comparison(suite: Suite, out: str, refused: Collection[str]) -> None:
+    """Of all methods of the suite that have a table, whichever were run just now, but not those of other runs."""
+    from raycp.config.suite import COMPARISON, recorded_differences
+    from raycp.report.comparison_files import report_comparison
+    from raycp.runs import read_run
+    from raycp.runs.run_directory import RESULTS
+    from raycp.storage import Storage
+
+    storage, runs, absent = Storage(out), [], []
+    for name, config in suite.methods.items():
+        if storage.read(f"{name}/{RESULTS['certify']}") is None:
+            absent.append(name)
+            continue
+        run = read_run(storage.path(name))
+        other = recorded_differences(config, run.config["config"])
+        if other or name in refused:
+            why = ", ".join(other) or "see above"
+            _say(f"{name} is left out, its directory holds a run of another configuration: {why}")
+        else:
+            runs.append(run)
+    if runs:
+        report = report_comparison(suite, runs)
+        for name, content in report.files.items():
+            storage.write(f"{COMPARISON}/{name}", content)
+        typer.echo(report.text, nl=False)
+        for note in report.notes:
+            _say(note)
+        _say(f"in {storage.path(COMPARISON)}: {', '.join(report.files)}")
+    if absent:
+        _say(f"without a table yet: {', '.join(absent)}")
+
+
+def _print_plan(methods: Mapping[str, RunConfig]) -> None:
+    """A line for each method, and the sum; exits with 1 if one of them cannot be run."""
+    from raycp.cli.session import most_hours, most_samples, rounded
+    from raycp.distributed.cost import sample_costs
+    from raycp.distributed.job import prepare_job
+    from raycp.errors import RaycpError
+    from raycp.report.formats import aligned
+
+    lines = [["method", "images", "sigmas", "samples", "evaluations", "GFLOP/sample", "hours"]]
+    failed, total_samples, total_hours, measured = {}, 0, 0.0, False
+    for name, config in methods.items():
+        try:
+            job = prepare_job("certify", config)
+            costs = sample_costs(job)
+        except RaycpError as err:
+            failed[name] = err
+            continue
+        samples = most_samples(job)
+        hours, measured = most_hours(samples // len(costs), costs)
+        total_samples, total_hours = total_samples + samples, total_hours + hours
+        lines.append(
+            [
+                name,
+                f"{len(job.images):,}",
+                ", ".join(f"{sigma:g}" for sigma in costs),
+                f"{samples:,}",
+                _spread([str(cost.evaluations) for cost in costs.values()]),
+                _spread([f"{cost.operations / 1e9:.3g}" for cost in costs.values()]),
+                rounded(hours),
+            ]
+        )
+    lines.append(["all", "", "", f"{total_samples:,}", "", "", rounded(total_hours)])
+    typer.echo(aligned(lines), nl=False)
+    device = (
+        "one replica like this machine, measured on a batch of 4" if measured else "a device of 10 TFLOP/s"
+    )
+    _say(
+        f"samples and hours are the most: certify.rule and certify.skip_wrong may stop earlier; hours of {device}."
+    )
+    for name, error in failed.items():
+        _say(f"{name} cannot be run: {error}")
+    if failed:
+        raise typer.Exit(1)
+
+
+def _spread(values: list[str]) -> str:
+    """One value for all sigmas, or the first and the last of them."""
+    return values[0] if len(set(values)) == 1 else f"{values[0]} to {values[-1]}"
+
+
+def _say(text: str) -> None:
+    typer.echo(text, err=True)

@@ -1,0 +1,255 @@
+"""The configuration of `raycp compare`: methods that share most of their sections, and the orders to check."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field, ValidationError
+
+from raycp.config.base import (
+    Float,
+    Frozen,
+    differences,
+    listed,
+    load_config,
+    parse_config,
+    problems,
+    resolved,
+    without_locations,
+)
+from raycp.config.certify import DEFAULT_RADII, RunConfig, Sigma
+from raycp.errors import ConfigError
+
+COMPARISON = "comparison"
+"""Folder beside the runs for what is made of them."""
+
+_TAGS = {"data": "name", "purifier": "kind", "classifier": "kind"}
+"""The key of a section that decides which other keys it has."""
+_OF_THE_CLUSTER = ("address", "local_cpus", "dashboard")
+"""Keys of `engine` that one Ray cluster has one value of."""
+
+Section = dict[str, Any] | None
+Radii = tuple[Annotated[Float, Field(ge=0)], ...]
+
+
+def _fit_for_a_folder(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name) or name == COMPARISON:
+        raise ValueError(
+            f"must be letters, digits, dashes and underscores, and not {COMPARISON}: it names a run directory."
+        )
+    return name
+
+
+class Claim(Frozen):
+    """An order that somebody states: at every radius one method certifies more of the images than another."""
+
+    better: str
+    """The method that is said to be ahead."""
+    worse: str
+    """The method that is said to be behind."""
+    says: str = Field(min_length=1)
+    """The statement and whose it is, for people."""
+    sigmas: tuple[Sigma, ...] | None = Field(None, min_length=1)
+    """Noise levels to check it at, pixel units; null: all that both methods have."""
+    radii: Radii | None = Field(None, min_length=1)
+    """L2 radii to check it at, pixel units; null: all that the tables of both methods have."""
+
+
+class SuiteFile(Frozen):
+    """A suite as it is written. The sections of a run may be shared, and each method says what it has of its own."""
+
+    data: Section = None
+    purifier: Section = None
+    classifier: Section = None
+    certify: Section = None
+    numerics: Section = None
+    engine: Section = None
+    methods: dict[Annotated[str, AfterValidator(_fit_for_a_folder)], Section] = Field(min_length=1)
+    """Name of the method and of its run directory -> its own sections, laid over the shared ones key by key; one that
+    is of another kind (data: of another name) takes the place of the shared one."""
+    claims: tuple[Claim, ...] = ()
+    """Orders to check."""
+    pareto_radii: Radii | None = Field(None, min_length=1)
+    """L2 radii of the picture of accuracy against cost, pixel units; null: those of the tables above 0."""
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A suite that has been read.
+
+    Attributes:
+        methods: an ordinary configuration of `raycp certify` for each name, in the order of the file.
+        claims: each of two of the methods, at noise levels and radii that both have.
+        pareto_radii: of the picture of accuracy against cost; None: those of the tables above 0.
+    """
+
+    methods: dict[str, RunConfig]
+    claims: tuple[Claim, ...] = ()
+    pareto_radii: tuple[float, ...] | None = None
+
+    def notes(self) -> list[str]:
+        """In what, beside purifier and classifier, the methods differ from the first one: a line for each that does."""
+        names = list(self.methods)
+        first = self.methods[names[0]]
+        lines = []
+        for name in names[1:]:
+            other = self.methods[name]
+            changed = [
+                line
+                for section in ("data", "certify", "numerics")
+                for line in differences(
+                    resolved(getattr(first, section)), resolved(getattr(other, section)), f"{section}."
+                )
+                if not line.startswith("certify.sigmas:")
+            ]
+            if changed:
+                noise = "" if _same_noise(first, other) else "; its images or their noise are others"
+                lines.append(f"{name} differs from {names[0]} in {', '.join(changed)}{noise}")
+        return lines
+
+    def only(self, names: Sequence[str]) -> dict[str, RunConfig]:
+        """The methods of these names, in the order of the file; all, if none are given.
+
+        Raises:
+            ConfigError: one of them is not in the suite.
+        """
+        for name in names:
+            if name not in self.methods:
+                raise ConfigError(
+                    f"--only {name}: this suite has the methods {', '.join(self.methods)}, and no other."
+                )
+        return {name: config for name, config in self.methods.items() if not names or name in names}
+
+
+def load_suite(path: str | Path, overrides: Sequence[str] = ()) -> Suite:
+    """Read a suite, with `dotted.key=value` overrides of what is written in it.
+
+    Raises:
+        ConfigError: see `load_config`; the paths of what a method has of its own begin with `methods.NAME`.
+    """
+    return resolve_suite(load_config(SuiteFile, path, overrides), str(path))
+
+
+def resolve_suite(file: SuiteFile, source: str = "the suite") -> Suite:
+    """Lay each method's sections over the shared ones; see `load_suite` for the errors."""
+    shared = {name: getattr(file, name) for name in RunConfig.model_fields if getattr(file, name, None)}
+    methods: dict[str, RunConfig] = {}
+    lines: list[str] = []
+    for name, own in file.methods.items():
+        raw = {**shared}
+        for key, section in (own or {}).items():
+            raw[key] = _laid_over(raw.get(key), section, _TAGS.get(key))
+        try:
+            methods[name] = RunConfig.model_validate(raw)
+        except ValidationError as err:
+            lines += [
+                text if _written_deeper(shared, own or {}, path) else f"methods.{name}.{text}"
+                for path, text in problems(RunConfig, raw, err)
+            ]
+    lines = lines or [*_of_one_cluster(methods), *_wrong_claims(file.claims, methods)]
+    if lines:
+        raise ConfigError(listed(source, lines))
+    return Suite(methods, file.claims, file.pareto_radii)
+
+
+def recorded_differences(config: RunConfig, recorded: Mapping[str, Any]) -> list[str]:
+    """In what a run was made with another configuration than a method has now: a line for each key.
+
+    Args:
+        config: of the method.
+        recorded: what the run recorded; what it chose itself (device, batch size, memory format), where files lie and
+            where it ran are no difference.
+    """
+    before = without_locations(parse_config(RunConfig, recorded, "the recorded configuration"))
+    now = without_locations(config)
+    for content in (before, now):
+        del content["engine"], content["predict"]
+    for key, value in now["numerics"].items():
+        if value in ("auto", None):
+            before["numerics"][key] = value
+    return differences(before, now)
+
+
+def table_radii(config: RunConfig) -> tuple[float, ...]:
+    """The radii that a run is asked for, L2, pixel units; N may not reach all of them."""
+    return DEFAULT_RADII if config.certify.radii is None else config.certify.radii
+
+
+def _laid_over(shared: Any, own: Any, tag: str | None = None) -> Any:
+    if not isinstance(shared, Mapping) or not isinstance(own, Mapping):
+        return own
+    if tag is not None and own.get(tag, shared.get(tag)) != shared.get(tag):
+        return own
+    return {**shared, **{key: _laid_over(shared.get(key), value) for key, value in own.items()}}
+
+
+def _written_deeper(shared: Mapping[str, Any], own: Mapping[str, Any], path: str) -> bool:
+    """Whether it is the shared sections that a path leads into."""
+    return _depth(shared, path) > _depth(own, path)
+
+
+def _depth(raw: Any, path: str) -> int:
+    first, _, rest = path.partition(".")
+    if isinstance(raw, list) and first.isdigit() and int(first) < len(raw):
+        return 1 + _depth(raw[int(first)], rest)
+    return 1 + _depth(raw[first], rest) if isinstance(raw, Mapping) and first in raw else 0
+
+
+def _same_noise(one: RunConfig, other: RunConfig) -> bool:
+    """Whether an image that both have gets the same noise, sample by sample, at a sigma that both have."""
+    keys = [(config.certify.seed, config.certify.noise) for config in (one, other)]
+    return _same_data(one, other) and keys[0] == keys[1]
+
+
+def _of_one_cluster(methods: Mapping[str, RunConfig]) -> list[str]:
+    (first, config), *others = methods.items()
+    return [
+        f"methods.{name}.engine.{key} must be as in {first}, {getattr(config.engine, key)!r}, got "
+        f"{getattr(other.engine, key)!r}: one Ray cluster runs all methods."
+        for name, other in others
+        for key in _OF_THE_CLUSTER
+        if getattr(other.engine, key) != getattr(config.engine, key)
+    ]
+
+
+def _wrong_claims(claims: Sequence[Claim], methods: Mapping[str, RunConfig]) -> list[str]:
+    lines = []
+    for number, claim in enumerate(claims):
+        where = f"claims.{number}"
+        unknown = [key for key in ("better", "worse") if getattr(claim, key) not in methods]
+        lines += [
+            f"{where}.{key} must be one of the methods {', '.join(methods)}, got {getattr(claim, key)!r}."
+            for key in unknown
+        ]
+        if unknown:
+            continue
+        if claim.better == claim.worse:
+            lines.append(f"{where}: better and worse must be two methods, got {claim.better!r} for both.")
+            continue
+        pair = [methods[claim.better], methods[claim.worse]]
+        both = f"{claim.better} and {claim.worse}"
+        if not _same_data(*pair):
+            lines.append(
+                f"{where}: {both} must have the same data (but for data.select): a claim is checked image by image."
+            )
+        for key, given, known in (
+            ("sigmas", claim.sigmas, [set(config.certify.sigmas) for config in pair]),
+            ("radii", claim.radii, [set(table_radii(config)) for config in pair]),
+        ):
+            common = known[0] & known[1]
+            if not common:
+                lines.append(f"{where}: {both} must have one of certify.{key} in common.")
+            elif beyond := sorted(set(given or ()) - common):
+                allowed, got = (", ".join(f"{v:g}" for v in values) for values in (sorted(common), beyond))
+                lines.append(f"{where}.{key} must be among those of {both}, {allowed}, got {got}.")
+    return lines
+
+
+def _same_data(one: RunConfig, other: RunConfig) -> bool:
+    """Whether two runs take their images from one data set; they may take others of them."""
+    changed = differences(resolved(one.data), resolved(other.data))
+    return all(line.startswith("select.") for line in changed)

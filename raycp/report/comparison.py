@@ -1,0 +1,94 @@
+"""The table of a comparison: certified accuracy of every method, and beside it what the method costs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from raycp.report.conditions import conditions
+from raycp.report.formats import aligned, cells, heading, records
+from raycp.report.numerals import DASH
+from raycp.report.results import RunLike
+from raycp.report.table import Table, TableRow
+
+
+@dataclass(frozen=True)
+class MethodRow:
+    """One sigma of one method, or (sigma None) the envelope over its sigmas, which has no cost of its own."""
+
+    row: TableRow
+    classifier: str
+    data: str
+    evaluations: int | None
+    """Calls of the purifier's network for one sample; None where the run did not record them."""
+    operations: float | None
+    """Floating-point operations of one sample, all networks; None likewise."""
+
+    @property
+    def seconds_per_sample(self) -> float | None:
+        """Device seconds, as the run measured them."""
+        return self.row.seconds / self.row.samples if self.row.seconds and self.row.samples else None
+
+    @property
+    def samples_per_image(self) -> float | None:
+        """Mean over the images with a row."""
+        return self.row.samples / self.row.listed if self.row.samples and self.row.listed else None
+
+    def per_image(self, per_sample: float | None) -> float | None:
+        """A cost of a sample as one of an image."""
+        samples = self.samples_per_image
+        return None if per_sample is None or samples is None else per_sample * samples
+
+
+def method_rows(runs: Sequence[RunLike], table: Table) -> list[MethodRow]:
+    """The rows of a table of these runs, in its order."""
+    of_label = {run.name: run for run in runs}
+    return [_method_row(of_label[row.run], row) for row in table.rows]
+
+
+def _method_row(run: RunLike, row: TableRow) -> MethodRow:
+    setup = conditions(run)
+    cost = (run.config.get("sample_cost") or {}).get(str(row.sigma), {})
+    return MethodRow(row, setup.classifier, setup.data, cost.get("evaluations"), cost.get("operations"))
+
+
+def comparison_text(table: Table, rows: Sequence[MethodRow]) -> str:
+    """The table for reading: accuracies and radii rounded down; classifier and data where they are not all the same."""
+    names = [
+        (name, [getattr(row, name) for row in rows])
+        for name in ("classifier", "data")
+        if len({getattr(row, name) for row in rows}) > 1
+    ]
+    _, *middle, _ = heading(table)
+    lines = [["method", *(name for name, _ in names), *middle, "evaluations", "GFLOP/sample", "ms/sample"]]
+    for number, row in enumerate(rows):
+        method, *middle, _ = cells(row.row)
+        cost = [
+            DASH if row.evaluations is None else str(row.evaluations),
+            _three_digits(row.operations, 1e-9),
+            _three_digits(row.seconds_per_sample, 1e3),
+        ]
+        lines.append([method, *(values[number] for _, values in names), *middle, *cost])
+    return aligned(lines, names=1 + len(names))
+
+
+def _three_digits(value: float | None, unit: float) -> str:
+    return DASH if value is None else f"{value * unit:.3g}"
+
+
+def comparison_records(table: Table, rows: Sequence[MethodRow]) -> list[dict[str, Any]]:
+    """One flat dict of plain values per row, in full precision; None where there is no figure."""
+    result = []
+    for record, row in zip(records(table), rows, strict=True):
+        del record["run"]
+        result.append(
+            {"method": row.row.run, "classifier": row.classifier, "data": row.data}
+            | record
+            | {
+                "network_evaluations": row.evaluations,
+                "gflop_per_sample": None if row.operations is None else row.operations / 1e9,
+                "seconds_per_sample": row.seconds_per_sample,
+            }
+        )
+    return result
