@@ -167,7 +167,7 @@ def recorded_differences(config: RunConfig, recorded: Mapping[str, Any]) -> list
     before = without_locations(parse_config(RunConfig, recorded, "the recorded configuration"))
     now = without_locations(config)
     for content in (before, now):
-        del content["engine"], content["predict"]
+        del content["engine"], content["predict"], content["evaluate"]
     for key, value in now["numerics"].items():
         if value in ("auto", None):
             before["numerics"][key] = value

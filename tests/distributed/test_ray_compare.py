@@ -127,7 +127,7 @@ def test_a_run_of_another_configuration_is_not_in_the_table(
     for name in ("same", "other"):
         shutil.copytree(expected_run, tmp_path / "out" / name)
     raw = resolved(small_config())
-    del raw["predict"]
+    del raw["predict"], raw["evaluate"]
     written = raw | {"methods": {"same": None, "other": {"certify": {"seed": 4}}, "later": None}}
     (tmp_path / "suite.yaml").write_text(yaml.safe_dump(written))
     monkeypatch.chdir(tmp_path)
@@ -167,6 +167,7 @@ class Interrupting(Recorder):
             os.kill(os.getpid(), signal.SIGINT)
 
 
+@pytest.mark.slow
 def test_an_interrupted_method_is_the_last_one_of_its_session(expected_run: Path, tmp_path: Path) -> None:
     """Ctrl-C within a method, and between two; the same call goes on and ends with the same certificates."""
     slow = small_config(seconds_per_batch=0.02, engine={"task_seconds": 0.1})
@@ -192,7 +193,7 @@ def test_an_interrupted_method_is_the_last_one_of_its_session(expected_run: Path
 def suite_file(folder: Path) -> Path:
     """Two methods whose runs take some seconds."""
     raw = resolved(small_config(0.02, num_estimation=300, engine={"local_cpus": 2}))
-    del raw["predict"]
+    del raw["predict"], raw["evaluate"]
     written = raw | {
         "methods": {"first": None, "second": {"certify": {"num_estimation": 900}}},
         "claims": [{"better": "second", "worse": "first", "says": "more samples help"}],
@@ -216,6 +217,7 @@ def untimed(content: bytes) -> list[dict[str, str]]:
     return [{key: value for key, value in row.items() if key not in TIMED} for row in rows]
 
 
+@pytest.mark.slow
 def test_a_killed_comparison_goes_on_to_the_same_tables(ray_cluster: None, tmp_path: Path) -> None:
     """Killed within the second method; undisturbed it is the same to the last bit."""
     path, killed, whole = suite_file(tmp_path), tmp_path / "killed", tmp_path / "whole"

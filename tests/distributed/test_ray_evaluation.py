@@ -123,6 +123,7 @@ def test_replicas_and_packing_leave_no_trace(expected: Path, backbone: str, tmp_
     )
 
 
+@pytest.mark.slow
 def test_a_killed_driver_resumes(expected: Path, backbone: str, tmp_path: Path) -> None:
     """Slow enough to be killed in the middle; what was measured before is not measured again."""
     config = config_of(backbone, seconds_per_batch=0.3, engine={"local_cpus": 2, "task_seconds": 0.4})

@@ -189,6 +189,7 @@ def test_a_worker_lost_while_the_workers_start(ray_cluster: None, tmp_path: Path
     ray.util.remove_placement_group(mine)
 
 
+@pytest.mark.slow
 def test_workers_lost_at_the_start_again_and_again(ray_cluster: None, tmp_path: Path) -> None:
     """Three times in a row, as often as `max_failures` allows: Ray Train counts these losses apart."""
     raw = small_training(steps=2)
