@@ -11,7 +11,6 @@ from raycp.published.entry import NO_LICENCE, Published, PublishedFile
 
 _OPENAI = "https://openaipublic.blob.core.windows.net"
 _NVIDIA = "https://nvlabs-fi-cdn.nvidia.com/edm/pretrained"
-_TORCHVISION = "https://download.pytorch.org/models"
 _HUGGING_FACE = "https://huggingface.co"
 _RESNETS = "https://github.com/akamaster/pytorch_resnet_cifar10"
 _PAGE_SHOWS = "the file's page at Hugging Face"
@@ -87,17 +86,19 @@ def _resnet(depth: int, digits: str, sha256: str, size: int | None = None) -> Pu
     )
 
 
-def _backbone(name: str, what: str, file: str, digits: str, about: int) -> Published:
-    # Read in torchvision's own code, with the sizes. Its documentation: the models "may have their own licenses or
-    # terms and conditions derived from the dataset used for training"; its code is BSD-3-Clause.
+def _backbone(name: str, what: str, file: str, network: str) -> Published:
+    # Its documentation: the models "may have their own licenses or terms and conditions derived from the dataset used
+    # for training"; its code is BSD-3-Clause.
+    fetch = f"import torchvision.models as m; m.{network}(weights='IMAGENET1K_V1')"
     return Published(
         name,
         f"{what}, ImageNet, for LPIPS (torchvision)",
         NO_LICENCE,
         "https://docs.pytorch.org/vision/stable/models.html",
         f"models/{file}",
-        (PublishedFile(f"{_TORCHVISION}/{file}", sha256=digits, sha256_from=_IN_NAME),),
-        about=about,
+        (),
+        by_hand=f'torchvision fetches it: python -c "{fetch}" leaves it in ~/.cache/torch/hub/checkpoints; copy it '
+        "from there.",
     )
 
 
@@ -257,7 +258,7 @@ ENTRIES: tuple[Published, ...] = (
         _hub_file(_BEIT, "preprocessor_config.json"),
         _hub_file(_BEIT, "pytorch_model.bin"),
     ),
-    _backbone("vgg16-imagenet", "VGG-16", "vgg16-397923af.pth", "397923af", 553_000_000),
-    _backbone("alexnet-imagenet", "AlexNet", "alexnet-owt-7be5be79.pth", "7be5be79", 244_000_000),
-    _backbone("squeezenet-imagenet", "SqueezeNet 1.1", "squeezenet1_1-b8a52dc0.pth", "b8a52dc0", 4_960_000),
+    _backbone("vgg16-imagenet", "VGG-16", "vgg16-397923af.pth", "vgg16"),
+    _backbone("alexnet-imagenet", "AlexNet", "alexnet-owt-7be5be79.pth", "alexnet"),
+    _backbone("squeezenet-imagenet", "SqueezeNet 1.1", "squeezenet1_1-b8a52dc0.pth", "squeezenet1_1"),
 )  # fmt: skip

@@ -87,7 +87,7 @@ def test_a_training_names_its_parents_and_backbones() -> None:
     text = message(config)
     assert "\n  models.p.path: " in text and "cd_imagenet64_lpips.pt --as consistency --image-size 64" in text
     assert "--out models/cd-lpips-imagenet64-unconditional --unconditional`" in text
-    assert "\n  stages.0.perceptual.weights: " in text and "`raycp weights fetch vgg16-imagenet`" in text
+    assert "\n  stages.0.perceptual.weights: " in text and "m.vgg16(weights='IMAGENET1K_V1')" in text
 
 
 @pytest.mark.parametrize("path", PUBLISHED, ids=lambda path: f"{path.parent.name}/{path.name}")
