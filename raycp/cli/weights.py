@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -39,10 +40,14 @@ def inspect(
       raycp weights inspect --tensors edm-cifar10-32x32-uncond-vp.pkl
     """
     from raycp.models.file_facts import file_facts
+    from raycp.published import recognised
 
     facts = file_facts(file)
     for line in lines_of(facts):
         typer.echo(line)
+    if found := recognised(Path(file).name, facts.sha256):
+        entry, how = found
+        typer.echo(f"licence    {entry.licence}, as {entry.name} is published ({how}): {entry.page}")
     if tensors:
         for name, tensor in facts.state.items():
             typer.echo(f"{name}  {str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}")

@@ -4,6 +4,6 @@ The list is light: it may be imported by whatever has to say where a missing fil
 """
 
 from raycp.published.entry import Published, PublishedFile
-from raycp.published.registry import PUBLISHED, find, missing_help
+from raycp.published.registry import PUBLISHED, find, missing_help, recognised
 
-__all__ = ["PUBLISHED", "Published", "PublishedFile", "find", "missing_help"]
+__all__ = ["PUBLISHED", "Published", "PublishedFile", "find", "missing_help", "recognised"]

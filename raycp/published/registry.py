@@ -28,6 +28,21 @@ def find(name: str) -> Published:
     raise ConfigError(f"no published model is called {name!r}; {hint}`raycp weights fetch` lists all.")
 
 
+def recognised(name: str, sha256: str) -> tuple[Published, str] | None:
+    """The entry that a file seems to be of, and what says so; None where nothing does.
+
+    Args:
+        name: of the file.
+        sha256: of its bytes.
+    """
+    files = [(entry, file) for entry in PUBLISHED.values() for file in entry.files]
+    for entry, file in files:
+        if file.sha256 is not None and len(file.sha256) == 64 and file.sha256 == sha256:
+            return entry, "by its SHA-256"
+    named = [entry for entry, file in files if PurePosixPath(file.path).name == name]
+    return (named[0], "by its name alone") if len(named) == 1 else None
+
+
 def missing_help(path: str) -> str | None:
     """Where the model comes from whose path in a configuration leads nowhere.
 

@@ -89,3 +89,18 @@ def test_a_published_file_becomes_a_model(run: Run, shared_data: Path, tmp_path:
     assert build_denoiser(bundle).image_size == (16, 16)
     status, _, err = run(*arguments)
     assert status == 1 and "not empty; take another --out" in err
+
+
+def test_inspect_names_the_licence_of_a_published_file(run: Run, shared_data: Path, tmp_path: Path) -> None:
+    file = shared_data / "parity" / "cifar-resnet-th" / "resnet56-4bfd9763.th"
+    assert rows(run("inspect", file)[1])["licence"].startswith(
+        "BSD-2-Clause, as resnet56-cifar10 is published (by its SHA-256): https://github.com/akamaster"
+    )
+
+
+def test_a_name_alone_is_said_to_be_one(run: Run, tmp_path: Path) -> None:
+    torch.save({"w": torch.ones(1)}, tmp_path / "cd_imagenet64_l2.pt")
+    found = rows(run("inspect", tmp_path / "cd_imagenet64_l2.pt")[1])["licence"]
+    assert found.startswith("MIT, as cd-l2-imagenet64 is published (by its name alone): https://")
+    torch.save({"w": torch.ones(1)}, tmp_path / "mine.pt")
+    assert "licence" not in rows(run("inspect", tmp_path / "mine.pt")[1])
