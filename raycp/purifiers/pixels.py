@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from raycp.errors import ModelError
@@ -87,9 +88,11 @@ class PredictedClassPurifier:
     """Images [B,C,H,W], pixel units, to logits [B,K]."""
 
     def __call__(self, x_BCHW: Tensor, sigma: float) -> Tensor:
-        """Purify twice; see `PixelPurifier`."""
-        labels_B = self.classify(self.purify(x_BCHW, sigma)).argmax(dim=1)
-        return self.purify(x_BCHW, sigma, labels_B)
+        """Purify twice; see `PixelPurifier`. NaN where a logit of the first time is not finite: it says no class."""
+        logits_BK = self.classify(self.purify(x_BCHW, sigma))
+        purified_BCHW = self.purify(x_BCHW, sigma, logits_BK.argmax(dim=1))
+        predicted_B = logits_BK.isfinite().all(dim=1)
+        return torch.where(predicted_B[:, None, None, None], purified_BCHW, torch.nan)
 
 
 def unpurified(x_BCHW: Tensor, sigma: float) -> Tensor:

@@ -15,6 +15,7 @@ from raycp.models import Classifier, Denoiser, build_denoiser, check_models, rea
 from raycp.models.denoiser_directory import save_denoiser
 from raycp.models.score_unet import ScoreUNet
 from raycp.purifiers import build_purifier
+from raycp.sampling.base_classifier import RandomPurifier
 
 CLASSES = 3
 BETAS = {"num_train_timesteps": 1000, "beta_schedule": "linear", "beta_start": 1e-4, "beta_end": 0.02}
@@ -131,3 +132,25 @@ def test_the_label_is_part_of_the_hash(tmp_path: Path) -> None:
     labels = (0, 1, "none", "mean", "predicted")
     hashes = {read_denoiser(DenoiserModel(path=str(tmp_path), class_label=label)).sha256 for label in labels}
     assert len(hashes) == 5
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_logits_that_are_not_finite_predict_no_class(tmp_path: Path, value: float) -> None:
+    """The second purification could hide them: the sample must not become a vote."""
+    saved(tmp_path, "consistency")
+    model = DenoiserModel(path=str(tmp_path), class_label="predicted")
+    calls = []
+
+    def failing_first(x_BCHW: Tensor) -> Tensor:
+        logits = torch.zeros(len(x_BCHW), CLASSES)
+        if not calls:
+            logits[1, 0] = value
+        calls.append(len(x_BCHW))
+        return logits
+
+    config = ConsistencyPurifier(kind="consistency", model=model)
+    purify = build_purifier(config, build_denoiser(read_denoiser(model)), failing_first)
+    assert not isinstance(purify, RandomPurifier)
+    purified = purify(torch.rand(3, 1, 8, 8), 0.25)
+    assert purified[[0, 2]].isfinite().all() and purified[1].isnan().all()
