@@ -6,7 +6,14 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from raycp.config.stages import ClassifierStage, ConsistencyStage, DenoiserStage, StageConfig, needs
+from raycp.config.stages import (
+    ClassifierStage,
+    ConsistencyStage,
+    DDPMStage,
+    DenoiserStage,
+    StageConfig,
+    needs,
+)
 from raycp.config.train import TrainConfig, level_problem
 from raycp.data import ImageSet
 from raycp.data.stored import StoredImages
@@ -19,6 +26,7 @@ Images = ImageSet | StoredImages
 _KIND_OF_STAGE = {
     "classifier": "classifier",
     "denoiser": "edm",
+    "ddpm": "ddpm",
     "consistency": "consistency",
     "finetune": "consistency",
 }
@@ -154,7 +162,10 @@ def _require_trainable(stage: StageConfig, images: Images, classes: int) -> None
     """Whether a new network of the stage's shape takes the images."""
     if isinstance(stage, ClassifierStage) and classes < 2:
         raise DataError(f"stages: {stage.name} needs images of at least 2 classes, got {classes} (data).")
-    if not isinstance(stage, DenoiserStage | ConsistencyStage) or stage.block_out_channels is None:
+    if (
+        not isinstance(stage, DenoiserStage | DDPMStage | ConsistencyStage)
+        or stage.block_out_channels is None
+    ):
         return
     factor = 2 ** (len(stage.block_out_channels) - 1)
     if any(side % factor for side in images.shape[1:]):

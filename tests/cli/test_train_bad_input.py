@@ -165,7 +165,7 @@ def test_noise_levels_outside_the_grid_of_a_parent(
     train: Run, tmp_path: Path, stage: dict[str, Any], words: str
 ) -> None:
     result = train(stage, parent=denoiser(tmp_path / "parent", "consistency"))
-    allowed = "outside sigma_min 0.1 to sigma_max 1 of the consistency model"
+    allowed = "outside 0.1 to 1, what"
     refused(result, tmp_path, words, allowed, "allowed are 0.05 to 0.5")
 
 

@@ -110,8 +110,8 @@ GRID = {**CONSISTENCY, "loss": "l2", "sigma_min": 0.5, "sigma_max": 2.0}
     [
         (
             [GRID, {**FINETUNE, "loss": "l2", "sigmas": [0.25, 1.1]}], {},
-            "sigmas of finetune has 1.1, 2.2 in [-1,1] units, outside sigma_min 0.5 to sigma_max 2 of the consistency "
-            "model finetune; allowed are 0.25 to 1.",
+            "sigmas of finetune has 1.1, 2.2 in [-1,1] units, outside 0.5 to 2, what finetune knows; "
+            "allowed are 0.25 to 1.",
         ),
         (
             [GRID, {**CLASSIFIER, "noise_sigma": 0.2, "purifier": "consistency"}], {},
