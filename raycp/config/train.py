@@ -197,6 +197,6 @@ def level_problem(config: TrainConfig, parents: Mapping[str, tuple[float, float]
             if not low <= 2 * sigma <= high:
                 return (
                     f"stages: {key} has {sigma:g}, {2 * sigma:g} in [-1,1] units, outside {low:g} to "
-                    f"{high:g}, what {model} knows; allowed are {low / 2:g} to {high / 2:g}."
+                    f"{high:g}, the noise that {model} is trained on; allowed are {low / 2:g} to {high / 2:g}."
                 )
     return None

@@ -59,7 +59,7 @@ def one_step_denoiser(
 ) -> Callable[[Tensor, float], Tensor]:
     """Images [B, C, H, W] and their noise level, model units, to the clean images that the predicted noise implies.
 
-    Bit for bit the purifier of kind ddpm (timestep search), before it clips.
+    Clipped to [-1, 1]: bit for bit what the purifier of kind ddpm does by default.
 
     Source: Carlini et al. 2022, arXiv 2206.10550.
     """
@@ -69,6 +69,6 @@ def one_step_denoiser(
         abar = float(alphas_cumprod_T[t])
         x_t = math.sqrt(abar) * x_BCHW
         t_B = torch.full((len(x_t),), t, dtype=torch.int64, device=x_t.device)
-        return predicted_x0(x_t, predict_noise(x_t, t_B), abar)
+        return predicted_x0(x_t, predict_noise(x_t, t_B), abar).clamp(-1, 1)
 
     return denoise

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -84,7 +84,7 @@ def diffusion_of(config: StageConfig, earlier: Earlier) -> Diffusion | None:
         assert config.sigma_data is not None
         return Diffusion(config.sigma_data)
     if isinstance(config, DDPMStage):
-        return ddpm_of(config.schedule)
+        return _ddpm(config.schedule)
     if isinstance(config, ConsistencyStage):
         sigma_data, scale = config.sigma_data, 1.0
         if config.start is not None:
@@ -105,15 +105,17 @@ def diffusion_of(config: StageConfig, earlier: Earlier) -> Diffusion | None:
     return earlier[config.start].diffusion
 
 
-def ddpm_of(schedule: str) -> Diffusion:
-    """A DDPM of the linear schedule of Ho et al. (2020) or of the cosine schedule of Nichol & Dhariwal (2021)."""
+def _ddpm(schedule: Literal["linear", "cosine"]) -> Diffusion:
+    """A DDPM of the schedule of Ho et al. (2020), linear, or of that of Nichol & Dhariwal (2021), cosine."""
     if schedule == "linear":
-        betas = {"num_train_timesteps": 1000, "beta_start": 1e-4, "beta_end": 0.02}
-        abar_T = linear_alphas_cumprod(*betas.values())
-        return Diffusion(betas=betas | {"beta_schedule": "linear"}, alphas_cumprod_T=abar_T)
-    steps = 4000
-    betas = {"num_train_timesteps": steps, "beta_schedule": "squaredcos_cap_v2"}
-    return Diffusion(betas=betas, alphas_cumprod_T=cosine_alphas_cumprod(steps))
+        steps, first, last = 1000, 1e-4, 0.02
+        abar_T = linear_alphas_cumprod(steps, first, last)
+        name, ends = "linear", {"beta_start": first, "beta_end": last}
+    else:
+        steps, name, ends = 4000, "squaredcos_cap_v2", {}
+        abar_T = cosine_alphas_cumprod(steps)
+    betas = {"num_train_timesteps": steps, "beta_schedule": name, **ends}
+    return Diffusion(betas=betas, alphas_cumprod_T=abar_T)
 
 
 def fitted_to_times(teacher: Trained) -> bool:
