@@ -21,7 +21,7 @@ def noise_prediction(network: nn.Module, conditioning_scale: float = 1.0) -> Pre
     """eps(x_t, t) of a U-Net; `conditioning_scale` as in `NoiseSchedule`, further channels (a variance) left out."""
 
     def predict_noise(x_BCHW: Tensor, t_B: Tensor) -> Tensor:
-        conditioning_B = t_B if conditioning_scale == 1 else (conditioning_scale * t_B).float()
+        conditioning_B = t_B if conditioning_scale == 1 else (conditioning_scale * t_B.double()).float()
         output: Tensor = network(x_BCHW, conditioning_B, return_dict=False)[0]
         return output[:, : x_BCHW.shape[1]].to(x_BCHW.dtype)
 
