@@ -12,6 +12,8 @@ from raycp.config.perceptual import Backbone
 
 Positive = Annotated[Float, Field(gt=0)]
 Distance = Literal["lpips", "l1", "l2"]
+DDPM_SIGMA_MAX = 78.0
+"""Largest noise of a DDPM, pixel units: the linear schedule ends there (78.7), the cosine schedule far beyond."""
 
 
 ModelName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
@@ -117,8 +119,6 @@ class _UNetStage(_Stage):
     """By default 1."""
     norm_num_groups: int | None = Field(None, ge=1)
     """Groups of its normalisations; by default 8."""
-    sigma_data: Positive | None = None
-    """Standard deviation of the data, [-1,1] units; by default 0.5."""
 
     @model_validator(mode="before")
     @classmethod
@@ -127,7 +127,8 @@ class _UNetStage(_Stage):
         if not isinstance(raw, dict) or raw.get("start") is not None:
             return raw
         if teacher is None or raw.get("teacher", teacher.default) is None:
-            return {**raw, **{key: value for key, value in _UNET.items() if raw.get(key) is None}}
+            keys = [key for key in _UNET if key in cls.model_fields and raw.get(key) is None]
+            return {**raw, **{key: _UNET[key] for key in keys}}
         return raw
 
     @model_validator(mode="after")
@@ -140,7 +141,14 @@ class _UNetStage(_Stage):
         return self
 
 
-class DenoiserStage(_UNetStage):
+class _PreconditionedStage(_UNetStage):
+    """Its U-Net is scaled by the noise level and the spread of the data (Karras et al. 2022)."""
+
+    sigma_data: Positive | None = None
+    """Standard deviation of the data, [-1,1] units; by default 0.5."""
+
+
+class DenoiserStage(_PreconditionedStage):
     """An EDM denoiser (Karras et al. 2022), whose network the consistency model inherits."""
 
     stage: Literal["denoiser"]
@@ -150,7 +158,17 @@ class DenoiserStage(_UNetStage):
     """P_std: standard deviation of ln sigma."""
 
 
-class ConsistencyStage(_UNetStage):
+class DDPMStage(_UNetStage):
+    """A DDPM (Ho et al. 2020): a network that predicts the noise, for one-step denoising (Carlini et al. 2022)."""
+
+    stage: Literal["ddpm"]
+    schedule: Literal["linear", "cosine"] = "cosine"
+    """cosine: 4,000 steps (Nichol & Dhariwal 2021); linear: 1,000 steps, betas from 1e-4 to 0.02 (Ho et al. 2020)."""
+    max_sigma: Annotated[Float, Field(gt=0, le=DDPM_SIGMA_MAX)] | None = None
+    """Largest noise it is trained on, pixel units: steps beyond are never drawn; null: all steps of the schedule."""
+
+
+class ConsistencyStage(_PreconditionedStage):
     """A consistency model (Song et al. 2023, Algorithm 2 or 3); the shape of its network is that of its teacher."""
 
     stage: Literal["consistency"]
@@ -217,14 +235,15 @@ class FinetuneStage(_Stage):
 
 
 StageConfig = Annotated[
-    ClassifierStage | DenoiserStage | ConsistencyStage | FinetuneStage, Field(discriminator="stage")
+    ClassifierStage | DenoiserStage | DDPMStage | ConsistencyStage | FinetuneStage,
+    Field(discriminator="stage"),
 ]
 
 
 def needs(stage: StageConfig) -> dict[str, tuple[str, ...]]:
     """The keys that name models this stage uses, and the kinds of stage that make them."""
     if isinstance(stage, ClassifierStage):
-        kinds = {"start": ("classifier",), "purifier": ("denoiser", "consistency", "finetune")}
+        kinds = {"start": ("classifier",), "purifier": ("denoiser", "ddpm", "consistency", "finetune")}
         return {key: kind for key, kind in kinds.items() if getattr(stage, key) is not None}
     if isinstance(stage, ConsistencyStage):
         kinds = {"start": ("consistency", "finetune"), "teacher": ("denoiser",)}

@@ -13,8 +13,10 @@ from raycp.config.certify import Sigma
 from raycp.config.data import DataConfig, FolderData, ParquetData
 from raycp.config.perceptual import Backbone
 from raycp.config.stages import (
+    DDPM_SIGMA_MAX,
     ClassifierStage,
     ConsistencyStage,
+    DDPMStage,
     FinetuneStage,
     ModelName,
     Positive,
@@ -164,11 +166,11 @@ def _nearest(value: int, factor: int) -> int:
 
 
 def level_problem(config: TrainConfig, parents: Mapping[str, tuple[float, float]]) -> str | None:
-    """What a consistency model is asked to take off without having been trained at it; None if there is nothing.
+    """What a consistency model or a DDPM is asked to take off without having been trained at it; None if nothing.
 
     Args:
         config: of the training.
-        parents: sigma_min and sigma_max, [-1,1] units, of the consistency models among `config.models`.
+        parents: sigma_min and sigma_max, [-1,1] units, of the models of those kinds among `config.models`.
     """
     bounds = dict(parents)
     for stage in config.stages:
@@ -176,6 +178,9 @@ def level_problem(config: TrainConfig, parents: Mapping[str, tuple[float, float]
         if isinstance(stage, ConsistencyStage):
             model = stage.name
             bounds[model] = (stage.sigma_min, stage.sigma_max)
+        elif isinstance(stage, DDPMStage):
+            model = stage.name
+            bounds[model] = (0.0, 2 * (stage.max_sigma or DDPM_SIGMA_MAX))
         elif isinstance(stage, FinetuneStage) and stage.start in bounds:
             model = stage.name
             bounds[model] = bounds[stage.start]
@@ -191,7 +196,7 @@ def level_problem(config: TrainConfig, parents: Mapping[str, tuple[float, float]
         for key, sigma in asked:
             if not low <= 2 * sigma <= high:
                 return (
-                    f"stages: {key} has {sigma:g}, {2 * sigma:g} in [-1,1] units, outside sigma_min {low:g} to "
-                    f"sigma_max {high:g} of the consistency model {model}; allowed are {low / 2:g} to {high / 2:g}."
+                    f"stages: {key} has {sigma:g}, {2 * sigma:g} in [-1,1] units, outside {low:g} to "
+                    f"{high:g}, the noise that {model} is trained on; allowed are {low / 2:g} to {high / 2:g}."
                 )
     return None

@@ -6,19 +6,29 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from raycp.config.stages import ClassifierStage, ConsistencyStage, DenoiserStage, StageConfig, needs
+from raycp.config.stages import (
+    ClassifierStage,
+    ConsistencyStage,
+    DDPMStage,
+    DenoiserStage,
+    StageConfig,
+    needs,
+)
 from raycp.config.train import TrainConfig, level_problem
 from raycp.data import ImageSet
 from raycp.data.stored import StoredImages
 from raycp.errors import DataError, ModelError, StorageError, UnsafeFileError
+from raycp.maths import noise_levels
 from raycp.models import Bundle, read_model
 from raycp.models.place import local_folder
+from raycp.models.scheduler import alphas_cumprod
 
 Images = ImageSet | StoredImages
 
 _KIND_OF_STAGE = {
     "classifier": "classifier",
     "denoiser": "edm",
+    "ddpm": "ddpm",
     "consistency": "consistency",
     "finetune": "consistency",
 }
@@ -80,7 +90,9 @@ def require_fit(
             raise ModelError(f"{what}, {_WORDS[found]}; it must be {allowed}. Name another model.")
         if found == "classifier":
             _require_classifier(what, bundle, key, images)
-    problem = level_problem(config, {n: _bounds(b) for n, b in parents.items() if _kind(b) == "consistency"})
+    problem = level_problem(
+        config, {n: _bounds(b) for n, b in parents.items() if _kind(b) in ("consistency", "ddpm")}
+    )
     if problem:
         raise ModelError(problem)
     for stage in config.stages:
@@ -114,6 +126,9 @@ def _kind(bundle: Bundle) -> str:
 
 def _bounds(bundle: Bundle) -> tuple[float, float]:
     schedule = bundle.recipe["schedule"]
+    if _kind(bundle) == "ddpm":
+        levels_T = noise_levels(alphas_cumprod(schedule["betas"]))
+        return float(levels_T[0]), float(levels_T[-1])
     return schedule["sigma_min"], schedule["sigma_max"]
 
 
@@ -154,7 +169,10 @@ def _require_trainable(stage: StageConfig, images: Images, classes: int) -> None
     """Whether a new network of the stage's shape takes the images."""
     if isinstance(stage, ClassifierStage) and classes < 2:
         raise DataError(f"stages: {stage.name} needs images of at least 2 classes, got {classes} (data).")
-    if not isinstance(stage, DenoiserStage | ConsistencyStage) or stage.block_out_channels is None:
+    if (
+        not isinstance(stage, DenoiserStage | DDPMStage | ConsistencyStage)
+        or stage.block_out_channels is None
+    ):
         return
     factor = 2 ** (len(stage.block_out_channels) - 1)
     if any(side % factor for side in images.shape[1:]):

@@ -17,6 +17,7 @@ from raycp.config.perceptual import Backbone
 from raycp.config.stages import (
     ClassifierStage,
     ConsistencyStage,
+    DDPMStage,
     DenoiserStage,
     FinetuneStage,
     StageConfig,
@@ -225,7 +226,7 @@ class _Worker:
             assert stage.start is not None
             start: nn.Module = copy.deepcopy(self._done[stage.start].network)
             return start.train().requires_grad_(True)
-        if isinstance(stage, DenoiserStage) or stage.teacher is None:
+        if isinstance(stage, DenoiserStage | DDPMStage) or stage.teacher is None:
             fresh: nn.Module = make_unet(stage, channels, height, width)
             return fresh
         diffusion = diffusion_of(stage, self._done)

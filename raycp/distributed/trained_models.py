@@ -46,6 +46,13 @@ def build_trained(bundle: Bundle) -> Trained:
     if "schedule" not in bundle.recipe:
         return Trained(build_classifier(bundle).network)
     denoiser = build_denoiser(bundle)
+    if denoiser.parametrisation == "ddpm":
+        ddpm = Diffusion(
+            conditioning_scale=denoiser.conditioning_scale,
+            betas=bundle.recipe["schedule"]["betas"],
+            alphas_cumprod_T=denoiser.alphas_cumprod,
+        )
+        return Trained(denoiser.network, ddpm)
     num_steps = denoiser.num_steps if denoiser.parametrisation == "consistency" else None
     grid = num_steps, denoiser.sigma_min, denoiser.sigma_max, denoiser.rho
     constants = Diffusion(denoiser.sigma_data, *grid, conditioning_scale=denoiser.conditioning_scale)
@@ -72,7 +79,7 @@ def save_model(
         storage: the run directory.
         name: of the stage.
         network: a residual classifier or a U-Net, on the CPU.
-        diffusion: constants of a denoiser or consistency model; None for a classifier.
+        diffusion: constants of a denoiser, DDPM or consistency model; None for a classifier.
         image_size: height and width it was trained on, pixels.
         class_names: of a classifier.
         card: how it was trained.
@@ -83,6 +90,8 @@ def save_model(
             save_classifier(
                 folder, network, image_size=image_size, class_names=class_names, mean=half, std=half
             )
+        elif diffusion.betas is not None:
+            save_denoiser(folder, network, "ddpm", diffusion.conditioning_scale, **diffusion.betas)
         else:
             scheduler: dict[str, Any] = {"sigma_data": diffusion.sigma_data}
             if diffusion.num_steps is not None:

@@ -35,6 +35,22 @@ def cosine_alphas_cumprod(num_timesteps: int) -> Tensor:
     return (1 - betas).cumprod(dim=0)
 
 
+def linear_alphas_cumprod(num_timesteps: int, beta_start: float, beta_end: float) -> Tensor:
+    """The linear schedule's abar: products of `1 - beta_t`, beta from `beta_start` to `beta_end` in equal steps.
+
+    Args:
+        num_timesteps: T.
+        beta_start, beta_end: of step 0 and step T - 1.
+
+    Returns:
+        float64 [T], of float32 products, as in diffusers.
+
+    Source: Ho et al. 2020, arXiv 2006.11239 (1,000 steps from 1e-4 to 0.02).
+    """
+    betas = torch.linspace(beta_start, beta_end, num_timesteps, dtype=torch.float32)
+    return (1 - betas).cumprod(dim=0).double()
+
+
 def noise_levels(alphas_cumprod: Tensor) -> Tensor:
     """`sqrt(1 - abar_t)/sqrt(abar_t)`: the noise of each step in units of the unscaled image.
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -13,14 +14,16 @@ from torch import Tensor, nn
 from raycp.config.stages import (
     ClassifierStage,
     ConsistencyStage,
+    DDPMStage,
     DenoiserStage,
     FinetuneStage,
     StageConfig,
 )
-from raycp.maths import karras_grid
+from raycp.maths import cosine_alphas_cumprod, karras_grid, linear_alphas_cumprod
 from raycp.training import distances
 from raycp.training.batches import Batches
 from raycp.training.classifier_losses import consistency_regularised_loss, gaussian_loss
+from raycp.training.ddpm import ddpm_loss, drawn_timesteps, noise_prediction, one_step_denoiser
 from raycp.training.distances import Distance
 from raycp.training.losses import Model, consistency_training_loss, distillation_loss, edm_loss, finetune_loss
 from raycp.training.networks import consistency_model, edm_model, features_of
@@ -28,13 +31,15 @@ from raycp.training.networks import consistency_model, edm_model, features_of
 
 @dataclass(frozen=True)
 class Diffusion:
-    """Constants of a denoiser or a consistency model, model units.
+    """Constants of a denoiser, a DDPM or a consistency model, model units.
 
     Attributes:
-        sigma_data: standard deviation of the data.
+        sigma_data: standard deviation of the data; not of a DDPM.
         num_steps: times N of a consistency model's grid; None for a denoiser.
         sigma_min, sigma_max, rho: of that grid.
         conditioning_scale: what the network's noise conditioning is multiplied by; see `NoiseSchedule`.
+        betas: of a DDPM, the arguments of a diffusers `DDPMScheduler`; None for the others.
+        alphas_cumprod_T: the products abar that they determine, float64, on the CPU.
     """
 
     sigma_data: float = 0.5
@@ -43,6 +48,8 @@ class Diffusion:
     sigma_max: float = 80.0
     rho: float = 7.0
     conditioning_scale: float = 1.0
+    betas: Mapping[str, Any] | None = None
+    alphas_cumprod_T: Tensor | None = field(default=None, compare=False)
 
     @cached_property
     def grid_N(self) -> Tensor:
@@ -76,6 +83,8 @@ def diffusion_of(config: StageConfig, earlier: Earlier) -> Diffusion | None:
     if isinstance(config, DenoiserStage):
         assert config.sigma_data is not None
         return Diffusion(config.sigma_data)
+    if isinstance(config, DDPMStage):
+        return _ddpm(config.schedule)
     if isinstance(config, ConsistencyStage):
         sigma_data, scale = config.sigma_data, 1.0
         if config.start is not None:
@@ -94,6 +103,19 @@ def diffusion_of(config: StageConfig, earlier: Earlier) -> Diffusion | None:
         grid = config.num_steps, config.sigma_min, config.sigma_max, config.rho
         return Diffusion(sigma_data, *grid, conditioning_scale=scale)
     return earlier[config.start].diffusion
+
+
+def _ddpm(schedule: Literal["linear", "cosine"]) -> Diffusion:
+    """A DDPM of the schedule of Ho et al. (2020), linear, or of that of Nichol & Dhariwal (2021), cosine."""
+    if schedule == "linear":
+        steps, first, last = 1000, 1e-4, 0.02
+        abar_T = linear_alphas_cumprod(steps, first, last)
+        name, ends = "linear", {"beta_start": first, "beta_end": last}
+    else:
+        steps, name, ends = 4000, "squaredcos_cap_v2", {}
+        abar_T = cosine_alphas_cumprod(steps)
+    betas = {"num_train_timesteps": steps, "beta_schedule": name, **ends}
+    return Diffusion(betas=betas, alphas_cumprod_T=abar_T)
 
 
 def fitted_to_times(teacher: Trained) -> bool:
@@ -120,6 +142,8 @@ def stage_loss(
     assert diffusion is not None
     if isinstance(config, DenoiserStage):
         return _denoising_loss(config, _edm(network, diffusion), diffusion.sigma_data, batches)
+    if isinstance(config, DDPMStage):
+        return _noise_prediction_loss(config, network, diffusion, batches)
     model = _consistency(network, diffusion)
     distance = _distance(config, earlier, lpips)
     if isinstance(config, ConsistencyStage):
@@ -155,6 +179,22 @@ def _denoising_loss(
         return edm_loss(denoise, 2 * batch.x_BCHW - 1, batch.noise_BCHW, sigma_B, sigma_data)
 
     return denoising
+
+
+def _noise_prediction_loss(
+    config: DDPMStage, network: nn.Module, diffusion: Diffusion, batches: Batches
+) -> Callable[[int, int], Tensor]:
+    abar_T = diffusion.alphas_cumprod_T
+    assert abar_T is not None
+    predict_noise = noise_prediction(network, diffusion.conditioning_scale)
+    largest = None if config.max_sigma is None else 2 * config.max_sigma
+
+    def predicting(step: int, part: int = 0) -> Tensor:
+        batch = batches(step, part)
+        t_B = drawn_timesteps(batch.uniform_B, abar_T, largest)
+        return ddpm_loss(predict_noise, 2 * batch.x_BCHW - 1, batch.noise_BCHW, t_B, abar_T)
+
+    return predicting
 
 
 def _consistency_loss(
@@ -224,6 +264,9 @@ def trained_purifier(
 
     A consistency model is conditioned on the grid time nearest to the noise level, or on that level itself (`exact`).
     """
+    if diffusion.alphas_cumprod_T is not None:
+        predict_noise = noise_prediction(network, diffusion.conditioning_scale)
+        return one_step_denoiser(predict_noise, diffusion.alphas_cumprod_T)
     model = (_edm if diffusion.num_steps is None else _consistency)(network, diffusion)
 
     def purify(x_BCHW: Tensor, sigma: float) -> Tensor:

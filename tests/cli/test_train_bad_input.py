@@ -113,7 +113,7 @@ def refused(result: tuple[int, str], tmp_path: Path, *words: str, status: int = 
         (CLASSIFIER, denoiser, ("start of classifier", "an EDM denoiser; it must be a classifier")),
         (
             {"stage": "classifier", "noise_sigma": 0.2, "purifier": "parent"}, classifier,
-            ("purifier of classifier", "it must be an EDM denoiser or a consistency model"),
+            ("purifier of classifier", "it must be an EDM denoiser or a DDPM denoiser or a consistency model"),
         ),
         (DISTIL, of_classes, ("models.parent.path: ", "one of 5 classes", "raycp weights convert --unconditional")),
         (DISTIL, lambda f: f, ("models.parent.path: there is no directory",)),
@@ -165,8 +165,17 @@ def test_noise_levels_outside_the_grid_of_a_parent(
     train: Run, tmp_path: Path, stage: dict[str, Any], words: str
 ) -> None:
     result = train(stage, parent=denoiser(tmp_path / "parent", "consistency"))
-    allowed = "outside sigma_min 0.1 to sigma_max 1 of the consistency model"
+    allowed = "outside 0.1 to 1, the noise that"
     refused(result, tmp_path, words, allowed, "allowed are 0.05 to 0.5")
+
+
+def test_more_noise_than_a_published_ddpm_has(train: Run, tmp_path: Path) -> None:
+    """Its largest is that of the last step: here of diffusers' default, 1,000 linear steps."""
+    stage = {"stage": "classifier", "noise_sigma": 80.0, "purifier": "parent"}
+    result = train(stage, parent=denoiser(tmp_path / "parent", "ddpm"))
+    refused(
+        result, tmp_path, "noise_sigma of classifier has 80, 160 in [-1,1] units", "allowed are", "to 78.7036"
+    )
 
 
 def test_validation_levels_outside_the_grid_of_a_parent(train: Run, tmp_path: Path) -> None:

@@ -139,6 +139,31 @@ def test_the_boundary_condition_is_exact_for_trained_weights(trained: Path, name
                 assert not torch.allclose(model(x_BCHW, 1.0), x_BCHW, atol=0.1)  # elsewhere it does something
 
 
+def test_a_ddpm_and_a_classifier_behind_it(ray_cluster: None, tmp_path: Path) -> None:
+    """The classifier stage purifies with the model as it was saved, and its card names it."""
+    common = {"steps": 4, "batch_size": 16, "warmup_steps": 2}
+    unet = {"block_out_channels": [8, 8], "norm_num_groups": 4}
+    ddpm = {"stage": "ddpm", "max_sigma": 1.0, **unet, **common}
+    behind = {
+        "stage": "classifier",
+        "widths": [8],
+        "groups": 4,
+        "noise_sigma": 0.5,
+        "purifier": "ddpm",
+        **common,
+    }
+    lines: list[dict[str, Any]] = []
+    raw = small_training(stages=[ddpm, behind])
+    assert train_models(parse_config(TrainConfig, raw), str(tmp_path / "run"), lines.append)
+    done = {line["stage"]: line["metrics"] for line in lines if line.get("done")}
+    assert set(done["ddpm"]) == {"l2@0.25", "l2@0.5", "l2@1"}
+    assert set(done["classifier"]) == {"accuracy", "cross_entropy", "purified_accuracy@0.5"}
+    models = tmp_path / "run" / "models"
+    bundle = read_denoiser(DenoiserModel(path=str(models / "ddpm")))
+    assert build_denoiser(bundle).parametrisation == "ddpm"
+    assert json.loads((models / "classifier" / "card.json").read_text())["parents"] == {"ddpm": bundle.sha256}
+
+
 class FatalOnce:
     """What workers run; the first process that is told to, dies of it."""
 

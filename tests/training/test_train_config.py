@@ -102,6 +102,41 @@ def test_a_kind_may_be_trained_several_times_under_names() -> None:
     assert "name" in refused({**CLASSIFIER, "name": "../up"})
 
 
+def test_a_ddpm_is_a_purifier_but_no_teacher() -> None:
+    ddpm = {"stage": "ddpm", "steps": 1}
+    config = train_config(ddpm, {**CLASSIFIER, "noise_sigma": 0.5, "purifier": "ddpm"})
+    assert [stage.stage for stage in config.stages] == ["ddpm", "classifier"]
+    assert train_config(*resolved(config)["stages"]) == config
+    assert "teacher of consistency must be a denoiser stage; ddpm is a ddpm stage" in refused(
+        ddpm, {**CONSISTENCY, "loss": "l2", "teacher": "ddpm"}
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("sigma_data", 0.5, "sigma_data"),  # it has no preconditioning
+        ("max_sigma", 0, "stages.0.max_sigma must be greater than 0, got 0"),
+        ("max_sigma", 79.0, "stages.0.max_sigma must be at most 78.0, got 79.0"),
+        ("schedule", "quadratic", "stages.0.schedule must be one of 'linear' or 'cosine', got 'quadratic'"),
+        ("block_out_channels", [12], "block_out_channels must be multiples of norm_num_groups, 8, got [12]"),
+    ],
+)
+def test_keys_of_a_ddpm(key: str, value: Any, words: str) -> None:
+    assert words in refused({"stage": "ddpm", "steps": 1, key: value})
+
+
+def test_noise_that_a_ddpm_is_not_trained_on() -> None:
+    ddpm = {"stage": "ddpm", "steps": 1, "max_sigma": 0.5}
+    behind = {**CLASSIFIER, "noise_sigma": 0.6, "purifier": "ddpm"}
+    words = "noise_sigma of classifier has 0.6, 1.2 in [-1,1] units, outside 0 to 1, the noise that ddpm is trained on"
+    assert words in refused(ddpm, behind)
+    train_config({**ddpm, "max_sigma": 0.6}, behind)
+    words = "validation_sigmas has 1, 2 in [-1,1] units, outside 0 to 1"
+    assert words in refused(ddpm, validation=DIGITS)
+    train_config(ddpm, validation=DIGITS, validation_sigmas=[0.5])
+
+
 GRID = {**CONSISTENCY, "loss": "l2", "sigma_min": 0.5, "sigma_max": 2.0}
 
 
@@ -110,8 +145,8 @@ GRID = {**CONSISTENCY, "loss": "l2", "sigma_min": 0.5, "sigma_max": 2.0}
     [
         (
             [GRID, {**FINETUNE, "loss": "l2", "sigmas": [0.25, 1.1]}], {},
-            "sigmas of finetune has 1.1, 2.2 in [-1,1] units, outside sigma_min 0.5 to sigma_max 2 of the consistency "
-            "model finetune; allowed are 0.25 to 1.",
+            "sigmas of finetune has 1.1, 2.2 in [-1,1] units, outside 0.5 to 2, the noise that finetune is "
+            "trained on; allowed are 0.25 to 1.",
         ),
         (
             [GRID, {**CLASSIFIER, "noise_sigma": 0.2, "purifier": "consistency"}], {},
