@@ -13,6 +13,7 @@ from raycp.config.certify import Sigma
 from raycp.config.data import DataConfig, FolderData, ParquetData
 from raycp.config.perceptual import Backbone
 from raycp.config.stages import (
+    CalibrateStage,
     ClassifierStage,
     ConsistencyStage,
     FinetuneStage,
@@ -176,7 +177,7 @@ def level_problem(config: TrainConfig, parents: Mapping[str, tuple[float, float]
         if isinstance(stage, ConsistencyStage):
             model = stage.name
             bounds[model] = (stage.sigma_min, stage.sigma_max)
-        elif isinstance(stage, FinetuneStage) and stage.start in bounds:
+        elif isinstance(stage, FinetuneStage | CalibrateStage) and stage.start in bounds:
             model = stage.name
             bounds[model] = bounds[stage.start]
             asked = [(f"sigmas of {model}", sigma) for sigma in stage.sigmas]

@@ -21,6 +21,7 @@ _KIND_OF_STAGE = {
     "denoiser": "edm",
     "consistency": "consistency",
     "finetune": "consistency",
+    "calibrate": "edm",  # or a consistency model: it may be named only where both may
 }
 _WORDS = {
     "classifier": "a classifier",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from raycp.config.stages import (
+    CalibrateStage,
     ClassifierStage,
     ConsistencyStage,
     DenoiserStage,
@@ -20,6 +21,7 @@ from raycp.config.stages import (
 from raycp.maths import karras_grid
 from raycp.training import distances
 from raycp.training.batches import Batches
+from raycp.training.calibration import CalibrationWeights, calibration_loss
 from raycp.training.classifier_losses import consistency_regularised_loss, gaussian_loss
 from raycp.training.distances import Distance
 from raycp.training.losses import Model, consistency_training_loss, distillation_loss, edm_loss, finetune_loss
@@ -120,6 +122,8 @@ def stage_loss(
     assert diffusion is not None
     if isinstance(config, DenoiserStage):
         return _denoising_loss(config, _edm(network, diffusion), diffusion.sigma_data, batches)
+    if isinstance(config, CalibrateStage):
+        return _calibration_loss(config, network, diffusion, earlier[config.classifier].network, batches)
     model = _consistency(network, diffusion)
     distance = _distance(config, earlier, lpips)
     if isinstance(config, ConsistencyStage):
@@ -132,14 +136,14 @@ def stage_loss(
             teacher = _edm(taught.network, taught.diffusion)
         following = _consistency(target, diffusion)
         return _consistency_loss(model, following, teacher, distance, diffusion.grid_N, batches)
-    levels = 2 * torch.tensor(config.sigmas, dtype=torch.float64)
+    levels = _levels(config.sigmas)
 
     def finetuning(step: int, part: int = 0) -> Tensor:
         batch = batches(step, part)
         if config.continuous:
             sigma_B = batch.uniform_B * levels.max()
         else:
-            sigma_B = levels.to(batch.uniform_B.device)[(batch.uniform_B * len(levels)).long()]
+            sigma_B = _one_of(levels, batch.uniform_B)
         time_B = diffusion.snapped(sigma_B) if config.time == "snapped" else sigma_B
         return finetune_loss(model, distance, 2 * batch.x_BCHW - 1, batch.noise_BCHW, sigma_B, time_B)
 
@@ -175,6 +179,35 @@ def _consistency_loss(
         return distillation_loss(model, following, teacher, distance, *drawn)
 
     return consistent
+
+
+def _calibration_loss(
+    config: CalibrateStage, network: nn.Module, diffusion: Diffusion, classifier: nn.Module, batches: Batches
+) -> Callable[[int, int], Tensor]:
+    model, levels = _model(network, diffusion), _levels(config.sigmas)
+    weights = CalibrationWeights(config.denoising_weight, config.brier_weight, config.anti_consistency_weight)
+
+    def denoise(x_BCHW: Tensor, sigma_B: Tensor) -> Tensor:
+        return model(x_BCHW, sigma_B if diffusion.num_steps is None else diffusion.snapped(sigma_B))
+
+    def calibrated(step: int, part: int = 0) -> Tensor:
+        batch = batches(step, part)
+        drawn = batch.label_B, batch.noises_mBCHW, _one_of(levels, batch.uniform_B)
+        return calibration_loss(
+            denoise, classifier, 2 * batch.x_BCHW - 1, *drawn, diffusion.sigma_data, weights
+        )
+
+    return calibrated
+
+
+def _levels(sigmas: Sequence[float]) -> Tensor:
+    """Noise levels in model units, float64."""
+    return 2 * torch.tensor(sigmas, dtype=torch.float64)
+
+
+def _one_of(levels: Tensor, uniform_B: Tensor) -> Tensor:
+    """A level for each image, float64 [B]."""
+    return levels.to(uniform_B.device)[(uniform_B * len(levels)).long()]
 
 
 def _classifier_loss(
@@ -224,7 +257,7 @@ def trained_purifier(
 
     A consistency model is conditioned on the grid time nearest to the noise level, or on that level itself (`exact`).
     """
-    model = (_edm if diffusion.num_steps is None else _consistency)(network, diffusion)
+    model = _model(network, diffusion)
 
     def purify(x_BCHW: Tensor, sigma: float) -> Tensor:
         time = torch.tensor(sigma, dtype=torch.float64)  # in float32 the boundary condition would be missed
@@ -246,6 +279,11 @@ def purifier_of(
 ) -> Callable[[Tensor, float], Tensor]:
     """How the network of a stage purifies, see `trained_purifier`."""
     return trained_purifier(network, diffusion, isinstance(config, FinetuneStage) and config.time == "exact")
+
+
+def _model(network: nn.Module, diffusion: Diffusion) -> Model:
+    """Of a denoiser or a consistency model."""
+    return (_edm if diffusion.num_steps is None else _consistency)(network, diffusion)
 
 
 def _edm(network: nn.Module, diffusion: Diffusion) -> Model:
