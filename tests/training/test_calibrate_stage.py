@@ -89,7 +89,12 @@ def training_of(stage: Any, network: nn.Module, earlier: dict[str, Trained]) -> 
     images = load_images(DigitsData(**DIGITS))
     copies = stage.copies if isinstance(stage, CalibrateStage) else 1
     batches = Batches(
-        LoadedImages(images.images, images.labels), stage.batch_size, 0, (0, 0), copies=copies, parts=stage.accumulate
+        LoadedImages(images.images, images.labels),
+        stage.batch_size,
+        0,
+        (0, 0),
+        copies=copies,
+        parts=stage.accumulate,
     )
     return StageTraining(stage, network, network, stage_loss(stage, network, None, earlier, batches))
 
@@ -120,35 +125,32 @@ def trainable(parents: dict[str, Trained]) -> nn.Module:
 
 
 def test_purified_digits_are_recognised_more_often(parents: dict[str, Trained]) -> None:
-    """On held-out digits and the same noise, without the frozen classifier having changed.
+    """On held-out digits and the same noise, with the classifier frozen.
 
-    Against the effect of more steps alone: the same training on the squared error (a Brier score of no weight).
+    More often than before, and than after as many steps on the squared error alone (a Brier score of no weight).
     """
     frozen = copy.deepcopy(parents["classifier"].network.state_dict())
     images = load_images(DigitsData(**{**DIGITS, "split": "test"}))
     held_out = HeldOut(
-        images.images, images.labels, (0.25, 0.5), 2, 0, 0, 1, torch.device("cpu"), lambda total: total
+        images.images, images.labels, (0.5,), 2, 0, 0, 1, torch.device("cpu"), lambda total: total
     )
 
-    def measure(stage: CalibrateStage, network: nn.Module) -> dict[str, float]:
+    def measure(network: nn.Module) -> dict[str, float]:
         diffusion = parents["denoiser"].diffusion
         assert diffusion is not None
         with torch.no_grad():
-            return held_out.of_purifier(
-                purifier_of(stage, network, diffusion), parents["classifier"].network, None
-            )
+            purify = purifier_of(calibrate(), network, diffusion)
+            return held_out.of_purifier(purify, parents["classifier"].network, None)
 
-    stage = calibrate(steps=60, batch_size=64, learning_rate=2e-3)
-    before = measure(stage, parents["denoiser"].network)
-    after = measure(stage, train(stage, trainable(parents), parents))
-    alone = calibrate(
-        steps=60, batch_size=64, learning_rate=2e-3, brier_weight=1e-9, anti_consistency_weight=0
-    )
-    longer = measure(alone, train(alone, trainable(parents), parents))
-    print(before, after, longer)
-    for key in ("purified_accuracy@0.25", "purified_accuracy@0.5"):
-        assert after[key] > max(before[key], longer[key]) + 0.02
-    assert after["l2@0.5"] < 1.1 * before["l2@0.5"]  # still a denoiser
+    def trained(**weights: float) -> dict[str, float]:
+        stage = calibrate(steps=60, batch_size=64, learning_rate=2e-3, **weights)
+        return measure(train(stage, trainable(parents), parents))
+
+    before, after = measure(parents["denoiser"].network), trained()
+    longer = trained(brier_weight=1e-9, anti_consistency_weight=0)
+    key = "purified_accuracy@0.5"  # 0.524, above 0.460 and 0.474, when this was written
+    assert after[key] > max(before[key], longer[key]) + 0.02
+    assert after["l2@0.5"] < 1.05 * longer["l2@0.5"]  # still a denoiser
     for name, value in parents["classifier"].network.state_dict().items():
         assert torch.equal(value, frozen[name])
 
