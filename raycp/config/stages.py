@@ -234,22 +234,59 @@ class FinetuneStage(_Stage):
     """Whose features lpips compares: a classifier of the domain, by name, or an ImageNet backbone."""
 
 
+class CalibrateStage(_Stage):
+    """Diffusion calibration (after Jeong & Shin 2023): consistent where a classifier recovers the image, else diverse.
+
+    Leaves a model of the kind that it starts from. docs/calibration.md says what of it is a reconstruction.
+    """
+
+    stage: Literal["calibrate"]
+    start: ModelName = "denoiser"
+    """The EDM denoiser or consistency model to fine-tune."""
+    classifier: ModelName = "classifier"
+    """The classifier that guides it, frozen."""
+    sigmas: tuple[Sigma, ...] = Field((0.25, 0.5, 1.0), min_length=1)
+    """Noise levels, pixel units, drawn uniformly."""
+    copies: int = Field(2, ge=2)
+    """Noisy copies of each image, compared with each other."""
+    denoising_weight: Annotated[Float, Field(ge=0)] = 1.0
+    """Of the squared error of the denoised image, with the EDM weighting."""
+    brier_weight: Annotated[Float, Field(ge=0)] = 1.0
+    """Of the Brier score of the classifier on denoised images against the label."""
+    anti_consistency_weight: Annotated[Float, Field(ge=0)] = 1.0
+    """Of the agreement of copies on a wrong class, where the image is not recoverable."""
+
+    @model_validator(mode="after")
+    def _guided(self) -> CalibrateStage:
+        if self.brier_weight == self.anti_consistency_weight == 0:
+            raise ValueError(
+                "brier_weight or anti_consistency_weight must be above 0, got 0 and 0: the classifier would not guide "
+                "anything; a denoiser stage trains on the squared error alone."
+            )
+        return self
+
+
 StageConfig = Annotated[
-    ClassifierStage | DenoiserStage | DDPMStage | ConsistencyStage | FinetuneStage,
+    ClassifierStage | DenoiserStage | DDPMStage | ConsistencyStage | FinetuneStage | CalibrateStage,
     Field(discriminator="stage"),
 ]
+
+
+_CALIBRATED = ("denoiser", "consistency", "finetune", "calibrate")
 
 
 def needs(stage: StageConfig) -> dict[str, tuple[str, ...]]:
     """The keys that name models this stage uses, and the kinds of stage that make them."""
     if isinstance(stage, ClassifierStage):
-        kinds = {"start": ("classifier",), "purifier": ("denoiser", "ddpm", "consistency", "finetune")}
+        kinds = {"start": ("classifier",), "purifier": (*_CALIBRATED, "ddpm")}
         return {key: kind for key, kind in kinds.items() if getattr(stage, key) is not None}
     if isinstance(stage, ConsistencyStage):
         kinds = {"start": ("consistency", "finetune"), "teacher": ("denoiser",)}
         needed = {key: kind for key, kind in kinds.items() if getattr(stage, key) is not None}
     elif isinstance(stage, FinetuneStage):
         needed = {"start": ("consistency", "finetune")}
+    elif isinstance(stage, CalibrateStage):
+        return {"start": _CALIBRATED, "classifier": ("classifier",)}
     else:
         return {}
     features = {"perceptual": ("classifier",)} if isinstance(stage.perceptual, str) else {}

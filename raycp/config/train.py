@@ -14,6 +14,7 @@ from raycp.config.data import DataConfig, FolderData, ParquetData
 from raycp.config.perceptual import Backbone
 from raycp.config.stages import (
     DDPM_SIGMA_MAX,
+    CalibrateStage,
     ClassifierStage,
     ConsistencyStage,
     DDPMStage,
@@ -181,7 +182,7 @@ def level_problem(config: TrainConfig, parents: Mapping[str, tuple[float, float]
         elif isinstance(stage, DDPMStage):
             model = stage.name
             bounds[model] = (0.0, 2 * (stage.max_sigma or DDPM_SIGMA_MAX))
-        elif isinstance(stage, FinetuneStage) and stage.start in bounds:
+        elif isinstance(stage, FinetuneStage | CalibrateStage) and stage.start in bounds:
             model = stage.name
             bounds[model] = bounds[stage.start]
             asked = [(f"sigmas of {model}", sigma) for sigma in stage.sigmas]

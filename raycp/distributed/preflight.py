@@ -31,6 +31,7 @@ _KIND_OF_STAGE = {
     "ddpm": "ddpm",
     "consistency": "consistency",
     "finetune": "consistency",
+    "calibrate": "edm",  # or a consistency model: it may be named only where both may
 }
 _WORDS = {
     "classifier": "a classifier",

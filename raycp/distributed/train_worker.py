@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from raycp.config import parse_config, resolved
 from raycp.config.perceptual import Backbone
 from raycp.config.stages import (
+    CalibrateStage,
     ClassifierStage,
     ConsistencyStage,
     DDPMStage,
@@ -164,7 +165,7 @@ class _Worker:
         batches = Batches(
             self._images.of_stage(number, stage), stage.batch_size, stage.max_shift,
             (self._config.seed, number), self._rank, self._world, self._device, stage.flip,
-            stage.copies if isinstance(stage, ClassifierStage) else 1, stage.accumulate,
+            stage.copies if isinstance(stage, ClassifierStage | CalibrateStage) else 1, stage.accumulate,
         )  # fmt: skip
         loss = stage_loss(stage, network, target, self._done, batches, self._lpips(name, backbone_of(stage)))
         decay = stage.target_decay if isinstance(stage, ConsistencyStage) else 0.0
@@ -222,7 +223,9 @@ class _Worker:
                 return before.train().requires_grad_(True)
             classes = self._images.num_classes
             return ResidualClassifier(classes, channels, stage.widths, stage.blocks, stage.groups)
-        if isinstance(stage, FinetuneStage) or (isinstance(stage, ConsistencyStage) and stage.start):
+        if isinstance(stage, FinetuneStage | CalibrateStage) or (
+            isinstance(stage, ConsistencyStage) and stage.start
+        ):
             assert stage.start is not None
             start: nn.Module = copy.deepcopy(self._done[stage.start].network)
             return start.train().requires_grad_(True)

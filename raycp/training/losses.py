@@ -23,9 +23,13 @@ def edm_loss(
 
     Source: Karras et al. 2022, arXiv 2206.00364, the loss of the authors' code.
     """
+    return denoising_error(denoise(noisy(x_BCHW, noise_BCHW, sigma_B), sigma_B), x_BCHW, sigma_B, sigma_data)
+
+
+def denoising_error(denoised_BCHW: Tensor, x_BCHW: Tensor, sigma_B: Tensor, sigma_data: float) -> Tensor:
+    """The squared error of denoised images with the weight of `edm_loss`, mean over pixels, [B]."""
     weight_B = (sigma_B**2 + sigma_data**2) / (sigma_B * sigma_data) ** 2
-    error_BCHW = denoise(_noisy(x_BCHW, noise_BCHW, sigma_B), sigma_B) - x_BCHW
-    return weight_B.to(x_BCHW.dtype) * error_BCHW.square().mean(dim=(1, 2, 3))
+    return weight_B.to(x_BCHW.dtype) * (denoised_BCHW - x_BCHW).square().mean(dim=(1, 2, 3))
 
 
 def distillation_loss(
@@ -47,7 +51,7 @@ def distillation_loss(
     Source: Song et al. 2023, arXiv 2303.01469, Algorithm 2.
     """
     later_B, earlier_B = grid_N[step_B + 1], grid_N[step_B]
-    x_later = _noisy(x_BCHW, noise_BCHW, later_B)
+    x_later = noisy(x_BCHW, noise_BCHW, later_B)
     with torch.no_grad():
         target_BCHW = target(heun_step(teacher, x_later, later_B, earlier_B), earlier_B)
     return distance(student(x_later, later_B), target_BCHW)
@@ -75,8 +79,8 @@ def consistency_training_loss(
     """
     later_B, earlier_B = grid_N[step_B + 1], grid_N[step_B]
     with torch.no_grad():
-        target_BCHW = target(_noisy(x_BCHW, noise_BCHW, earlier_B), earlier_B)
-    return distance(student(_noisy(x_BCHW, noise_BCHW, later_B), later_B), target_BCHW)
+        target_BCHW = target(noisy(x_BCHW, noise_BCHW, earlier_B), earlier_B)
+    return distance(student(noisy(x_BCHW, noise_BCHW, later_B), later_B), target_BCHW)
 
 
 def finetune_loss(
@@ -90,7 +94,7 @@ def finetune_loss(
 
     Source: Li et al. 2024, arXiv 2407.00623, section 4.2.
     """
-    return distance(model(_noisy(x_BCHW, noise_BCHW, sigma_B), time_B), x_BCHW)
+    return distance(model(noisy(x_BCHW, noise_BCHW, sigma_B), time_B), x_BCHW)
 
 
 def heun_step(denoise: Model, x_BCHW: Tensor, sigma_B: Tensor, sigma_next_B: Tensor) -> Tensor:
@@ -102,5 +106,6 @@ def heun_step(denoise: Model, x_BCHW: Tensor, sigma_B: Tensor, sigma_next_B: Ten
     return x_BCHW + (sigma_next - sigma) * (slope + slope_next) / 2
 
 
-def _noisy(x_BCHW: Tensor, noise_BCHW: Tensor, sigma_B: Tensor) -> Tensor:
+def noisy(x_BCHW: Tensor, noise_BCHW: Tensor, sigma_B: Tensor) -> Tensor:
+    """`x + sigma n`, each image at its own level."""
     return x_BCHW + sigma_B.to(x_BCHW.dtype).view(-1, 1, 1, 1) * noise_BCHW

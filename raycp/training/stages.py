@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from raycp.config.stages import (
+    CalibrateStage,
     ClassifierStage,
     ConsistencyStage,
     DDPMStage,
@@ -22,6 +23,7 @@ from raycp.config.stages import (
 from raycp.maths import cosine_alphas_cumprod, karras_grid, linear_alphas_cumprod
 from raycp.training import distances
 from raycp.training.batches import Batches
+from raycp.training.calibration import CalibrationWeights, calibration_loss
 from raycp.training.classifier_losses import consistency_regularised_loss, gaussian_loss
 from raycp.training.ddpm import ddpm_loss, drawn_timesteps, noise_prediction, one_step_denoiser
 from raycp.training.distances import Distance
@@ -144,6 +146,8 @@ def stage_loss(
         return _denoising_loss(config, _edm(network, diffusion), diffusion.sigma_data, batches)
     if isinstance(config, DDPMStage):
         return _noise_prediction_loss(config, network, diffusion, batches)
+    if isinstance(config, CalibrateStage):
+        return _calibration_loss(config, network, diffusion, earlier[config.classifier].network, batches)
     model = _consistency(network, diffusion)
     distance = _distance(config, earlier, lpips)
     if isinstance(config, ConsistencyStage):
@@ -156,14 +160,14 @@ def stage_loss(
             teacher = _edm(taught.network, taught.diffusion)
         following = _consistency(target, diffusion)
         return _consistency_loss(model, following, teacher, distance, diffusion.grid_N, batches)
-    levels = 2 * torch.tensor(config.sigmas, dtype=torch.float64)
+    levels = _levels(config.sigmas)
 
     def finetuning(step: int, part: int = 0) -> Tensor:
         batch = batches(step, part)
         if config.continuous:
             sigma_B = batch.uniform_B * levels.max()
         else:
-            sigma_B = levels.to(batch.uniform_B.device)[(batch.uniform_B * len(levels)).long()]
+            sigma_B = _one_of(levels, batch.uniform_B)
         time_B = diffusion.snapped(sigma_B) if config.time == "snapped" else sigma_B
         return finetune_loss(model, distance, 2 * batch.x_BCHW - 1, batch.noise_BCHW, sigma_B, time_B)
 
@@ -217,6 +221,35 @@ def _consistency_loss(
     return consistent
 
 
+def _calibration_loss(
+    config: CalibrateStage, network: nn.Module, diffusion: Diffusion, classifier: nn.Module, batches: Batches
+) -> Callable[[int, int], Tensor]:
+    model, levels = _model(network, diffusion), _levels(config.sigmas)
+    weights = CalibrationWeights(config.denoising_weight, config.brier_weight, config.anti_consistency_weight)
+
+    def denoise(x_BCHW: Tensor, sigma_B: Tensor) -> Tensor:
+        return model(x_BCHW, sigma_B if diffusion.num_steps is None else diffusion.snapped(sigma_B))
+
+    def calibrated(step: int, part: int = 0) -> Tensor:
+        batch = batches(step, part)
+        drawn = batch.label_B, batch.noises_mBCHW, _one_of(levels, batch.uniform_B)
+        return calibration_loss(
+            denoise, classifier, 2 * batch.x_BCHW - 1, *drawn, diffusion.sigma_data, weights
+        )
+
+    return calibrated
+
+
+def _levels(sigmas: Sequence[float]) -> Tensor:
+    """Noise levels in model units, float64."""
+    return 2 * torch.tensor(sigmas, dtype=torch.float64)
+
+
+def _one_of(levels: Tensor, uniform_B: Tensor) -> Tensor:
+    """A level for each image, float64 [B]."""
+    return levels.to(uniform_B.device)[(uniform_B * len(levels)).long()]
+
+
 def _classifier_loss(
     config: ClassifierStage, network: nn.Module, earlier: Earlier, batches: Batches
 ) -> Callable[[int, int], Tensor]:
@@ -267,7 +300,7 @@ def trained_purifier(
     if diffusion.alphas_cumprod_T is not None:
         predict_noise = noise_prediction(network, diffusion.conditioning_scale)
         return one_step_denoiser(predict_noise, diffusion.alphas_cumprod_T)
-    model = (_edm if diffusion.num_steps is None else _consistency)(network, diffusion)
+    model = _model(network, diffusion)
 
     def purify(x_BCHW: Tensor, sigma: float) -> Tensor:
         time = torch.tensor(sigma, dtype=torch.float64)  # in float32 the boundary condition would be missed
@@ -289,6 +322,11 @@ def purifier_of(
 ) -> Callable[[Tensor, float], Tensor]:
     """How the network of a stage purifies, see `trained_purifier`."""
     return trained_purifier(network, diffusion, isinstance(config, FinetuneStage) and config.time == "exact")
+
+
+def _model(network: nn.Module, diffusion: Diffusion) -> Model:
+    """Of a denoiser or a consistency model."""
+    return (_edm if diffusion.num_steps is None else _consistency)(network, diffusion)
 
 
 def _edm(network: nn.Module, diffusion: Diffusion) -> Model:

@@ -125,6 +125,29 @@ def test_parents_that_do_not_fit(
     refused(train(stage, parent=make(tmp_path / "parent")), tmp_path, *words)
 
 
+@pytest.mark.parametrize(
+    ("stages", "make", "words"),
+    [
+        (
+            [{"stage": "classifier"}, {"stage": "calibrate", "start": "parent"}], lambda f: denoiser(f, "ddpm"),
+            ("start of calibrate", "a DDPM denoiser; it must be an EDM denoiser or a consistency model"),
+        ),
+        (
+            [{"stage": "classifier"}, {"stage": "calibrate", "start": "parent"}],
+            lambda f: denoiser(f, "consistency"), ("sigmas of calibrate has 1, 2 in [-1,1] units",),
+        ),
+        (
+            [{"stage": "denoiser"}, {"stage": "calibrate", "classifier": "parent"}],
+            lambda f: classifier(f, classes=7), ("classifier of calibrate is models.parent", "7 classes", "10"),
+        ),
+    ],
+)  # fmt: skip
+def test_parents_of_a_calibration_that_do_not_fit(
+    train: Run, tmp_path: Path, stages: list[Any], make: Callable[[Path], Path], words: tuple[str, ...]
+) -> None:
+    refused(train(*stages, parent=make(tmp_path / "parent")), tmp_path, *words)
+
+
 def test_a_parent_may_be_named_by_a_uri(train: Run, tmp_path: Path) -> None:
     parent = denoiser(tmp_path / "parent", size=16)
     refused(

@@ -98,6 +98,35 @@ def test_one_consistency_model_is_tuned_in_several_ways(
         train_models(other, str(tmp_path / "second"), lambda _: None)
 
 
+@pytest.mark.ray
+def test_a_calibrated_model_is_of_the_kind_that_it_starts_from(
+    ray_cluster: None, folder: Path, tmp_path: Path
+) -> None:
+    shape = {"block_out_channels": [8, 8], "norm_num_groups": 4}
+    config = training(
+        folder,
+        [
+            {"stage": "classifier", "widths": [8], "groups": 4},
+            {"stage": "denoiser", **shape},
+            {"stage": "consistency", "num_steps": 6, "sigma_max": 2.0, "loss": "l2"},
+            {"stage": "calibrate"},
+            {"stage": "calibrate", "name": "again", "start": "consistency", "copies": 3, "dtype": "bfloat16"},
+        ],
+        validation={"name": "npz", "path": str(folder / "images.npz")},
+    )
+    lines: list[dict[str, Any]] = []
+    assert train_models(config, str(tmp_path / "run"), lines.append)
+    models = tmp_path / "run" / "models"
+    for name, start, kind in (("calibrate", "denoiser", "edm"), ("again", "consistency", "consistency")):
+        made, origin = (read_denoiser(DenoiserModel(path=str(models / n))) for n in (name, start))
+        assert made.recipe["schedule"] == origin.recipe["schedule"]
+        assert made.recipe["schedule"]["parametrisation"] == kind
+        assert 0 < max(np.abs(made.state[key] - origin.state[key]).max() for key in origin.state) < 0.02
+        card = json.loads((models / name / "card.json").read_text())
+        assert {"l2@0.5", "lpips@0.5", "purified_accuracy@0.5"} <= card["metrics"].keys()
+        assert "classifier" in card["parents"]
+
+
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
