@@ -189,7 +189,7 @@ class TimmClassifier(_Classifier):
 
 
 class DirectoryClassifier(_Classifier):
-    """A classifier directory as `raycp train` writes it: config.json and model.safetensors."""
+    """A classifier directory as `raycp train` writes it, of whatever kind the classifier is."""
 
     kind: Literal["directory"]
     path: Location

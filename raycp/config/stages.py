@@ -60,12 +60,15 @@ class _Stage(Frozen):
         return raw
 
 
+_RESIDUAL = {"widths": (16, 32), "blocks": 1, "groups": 8}
+
+
 class ClassifierStage(_Stage):
-    """A residual classifier: on clean images, on noisy ones, or on purified ones."""
+    """A classifier: on clean images, on noisy ones, or on purified ones."""
 
     stage: Literal["classifier"]
     start: ModelName | None = None
-    """The classifier to go on from; null: random weights of the shape below."""
+    """The classifier to go on from, of any kind; null: a residual network of the shape below, with random weights."""
     noise_sigma: Annotated[Float, Field(ge=0)] = 0.0
     """Gaussian noise it is trained on (Cohen et al. 2019), pixel units; 0: none."""
     purifier: ModelName | None = None
@@ -76,20 +79,38 @@ class ClassifierStage(_Stage):
     """lambda of the consistency regularisation over the copies (Jeong & Shin 2020); 0: none."""
     entropy_weight: Annotated[Float, Field(ge=0)] = 0.5
     """eta of the consistency regularisation."""
-    widths: tuple[Annotated[int, Field(ge=1)], ...] = Field((16, 32), min_length=1)
-    """Channels of its stages."""
-    blocks: int = Field(1, ge=1)
-    """Residual blocks per stage."""
-    groups: int = Field(8, ge=1)
-    """Groups of its normalisations."""
+    widths: tuple[Annotated[int, Field(ge=1)], ...] | None = Field(None, min_length=1)
+    """Channels of the stages of a new network; by default 16, 32."""
+    blocks: int | None = Field(None, ge=1)
+    """Its residual blocks per stage; by default 1."""
+    groups: int | None = Field(None, ge=1)
+    """Groups of its normalisations; by default 8."""
     label_smoothing: Annotated[Float, Field(ge=0, lt=1)] = 0.05
     """Unused with consistency regularisation."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _default_shape(cls, raw: Any) -> Any:
+        if not isinstance(raw, dict) or raw.get("start") is not None:
+            return raw
+        return {**raw, **{key: value for key, value in _RESIDUAL.items() if raw.get(key) is None}}
+
     @model_validator(mode="after")
-    def _groups_divide_widths(self) -> ClassifierStage:
-        if self.start is None and any(width % self.groups for width in self.widths):
+    def _shape_of_a_new_network(self) -> ClassifierStage:
+        given = [key for key in _RESIDUAL if getattr(self, key) is not None]
+        if self.start is not None and given:
+            raise ValueError(
+                f"{given[0]} must be left out where there is a start, {self.start}, whose network is trained on; got "
+                f"{getattr(self, given[0])}."
+            )
+        if self.widths and self.groups and any(width % self.groups for width in self.widths):
             raise ValueError(f"widths must be multiples of groups, {self.groups}, got {list(self.widths)}.")
         return self
+
+    @property
+    def architecture(self) -> dict[str, Any]:
+        """Widths, blocks and groups of a new network."""
+        return {key: getattr(self, key) for key in _RESIDUAL}
 
     @model_validator(mode="after")
     def _noise_where_it_is_needed(self) -> ClassifierStage:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from raycp.config.base import Float, Frozen, Location
 from raycp.config.certify import Sigma
 from raycp.config.data import DataConfig, FolderData, ParquetData
+from raycp.config.models import ClassifierConfig
 from raycp.config.perceptual import Backbone
 from raycp.config.stages import (
     DDPM_SIGMA_MAX,
@@ -80,6 +81,18 @@ class TrainedModel(Frozen):
     path: Location
 
 
+def _form(model: Any) -> str:
+    """A mapping on the way in, a model on the way back: a classifier's section has a kind."""
+    has_kind = "kind" in model if isinstance(model, Mapping) else hasattr(model, "kind")
+    return "section" if has_kind else "trained"
+
+
+ParentModel = Annotated[
+    Annotated[TrainedModel, Tag("trained")] | Annotated[ClassifierConfig, Tag("section")],
+    Discriminator(_form),
+]
+
+
 class TrainConfig(Frozen):
     """Everything `raycp train` needs to know."""
 
@@ -97,8 +110,8 @@ class TrainConfig(Frozen):
     """Backbone of the LPIPS that is measured; null: the features of validation_classifier, where there is one."""
     validation_draws: int = Field(4, ge=1)
     """Draws of noise for each image and noise level."""
-    models: dict[ModelName, TrainedModel] = {}
-    """Models of other trainings that stages may name."""
+    models: dict[ModelName, ParentModel] = {}
+    """Models of other trainings that stages may name, and classifiers as a run has them in its section `classifier`."""
     stages: tuple[StageConfig, ...] = Field(min_length=1)
     """Trained in this order; each leaves RUN/models/NAME."""
     seed: int = Field(0, ge=0, lt=2**63)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+import torch
 
+from raycp.config import locations
 from raycp.config.stages import (
     ClassifierStage,
     ConsistencyStage,
@@ -14,12 +16,13 @@ from raycp.config.stages import (
     StageConfig,
     needs,
 )
-from raycp.config.train import TrainConfig, level_problem
+from raycp.config.train import ParentModel, TrainConfig, TrainedModel, level_problem
 from raycp.data import ImageSet
 from raycp.data.stored import StoredImages
+from raycp.distributed.trained_models import takes_model_units
 from raycp.errors import DataError, ModelError, StorageError, UnsafeFileError
 from raycp.maths import noise_levels
-from raycp.models import Bundle, read_model
+from raycp.models import Bundle, build_classifier, check_models, read_classifier, read_model
 from raycp.models.place import local_folder
 from raycp.models.scheduler import alphas_cumprod
 
@@ -51,21 +54,32 @@ def read_parents(config: TrainConfig) -> dict[str, Bundle]:
     """
     parents = {}
     for name, model in config.models.items():
-        key = f"models.{name}.path"
+        key = f"models.{name}.path" if isinstance(model, TrainedModel) else f"models.{name}"
         try:
-            if not local_folder(model.path).is_dir():
-                raise ModelError(f"there is no directory {model.path}.")
-            bundle = read_model(model.path)
+            bundle = _read(model)
         except (ModelError, StorageError, UnsafeFileError) as err:
             raise type(err)(f"{key}: {err}") from err
         bad = [tensor for tensor, array in bundle.state.items() if not np.isfinite(array).all()]
         if bad:
             raise ModelError(
-                f"{key}: {len(bad)} of {len(bundle.state)} tensors in {model.path} hold NaN or infinite weights, first "
-                f"{bad[0]}; take another model."
+                f"{key}: {len(bad)} of {len(bundle.state)} tensors in {_place(model)} hold NaN or infinite weights, "
+                f"first {bad[0]}; take another model."
             )
         parents[name] = bundle
     return parents
+
+
+def _read(model: ParentModel) -> Bundle:
+    if not isinstance(model, TrainedModel):
+        return read_classifier(model)
+    if not local_folder(model.path).is_dir():
+        raise ModelError(f"there is no directory {model.path}.")
+    return read_model(model.path)
+
+
+def _place(model: ParentModel) -> str:
+    """Where a model is; of one without files, what it is."""
+    return next(iter(locations(model).values()), f"of kind {getattr(model, 'kind', None)}")
 
 
 def require_fit(
@@ -80,11 +94,12 @@ def require_fit(
     """
     classes = images.num_classes
     for name, bundle in parents.items():
-        _require_shape(f"models.{name} ({config.models[name].path})", bundle, images)
-    for key, name, kinds in _uses(config):
-        if name not in parents:
+        _require_shape(f"models.{name} ({_place(config.models[name])})", bundle, images)
+    for key, used, kinds in _uses(config):
+        name = _origin(config, used)
+        if name not in parents or (name != used and not key.startswith("stages: perceptual")):
             continue
-        bundle, what = parents[name], f"{key} is models.{name} ({config.models[name].path})"
+        bundle, what = parents[name], f"{key} is models.{name} ({_place(config.models[name])})"
         found = _kind(bundle)
         if found not in kinds:
             allowed = " or ".join(_WORDS[kind] for kind in kinds)
@@ -121,6 +136,14 @@ def _uses(config: TrainConfig) -> Iterator[tuple[str, str, tuple[str, ...]]]:
         yield "validation_classifier", config.validation_classifier, ("classifier",)
 
 
+def _origin(config: TrainConfig, name: str) -> str:
+    """Where a classifier's network is from: what its stage starts from, and so on back; else its own name."""
+    starts = {stage.name: stage.start for stage in config.stages if isinstance(stage, ClassifierStage)}
+    while (start := starts.get(name)) is not None:
+        name = start
+    return name
+
+
 def _kind(bundle: Bundle) -> str:
     return str(bundle.recipe["schedule"]["parametrisation"]) if "schedule" in bundle.recipe else "classifier"
 
@@ -135,6 +158,9 @@ def _bounds(bundle: Bundle) -> tuple[float, float]:
 
 def _require_shape(what: str, bundle: Bundle, images: Images) -> None:
     network = bundle.recipe.get("network")
+    if network is None and not takes_model_units(bundle.recipe):
+        _require_logits(what, bundle, images)
+        return
     if network is None:
         channels, size = bundle.recipe["in_channels"], bundle.recipe["arguments"]["image_size"]
     else:
@@ -149,14 +175,23 @@ def _require_shape(what: str, bundle: Bundle, images: Images) -> None:
     )
 
 
+def _require_logits(what: str, bundle: Bundle, images: Images) -> None:
+    """One image through a classifier that finds its own way from pixels to the input of its network."""
+    try:
+        check_models(lambda x, _: x, None, build_classifier(bundle), torch.zeros(images.shape), [0.0])
+    except ModelError as err:
+        raise ModelError(f"{what}, a classifier, does not take the training images (data): {err}") from err
+
+
 def _require_classifier(what: str, bundle: Bundle, key: str, images: Images) -> None:
-    recipe, half = bundle.recipe, [0.5] * images.shape[0]
-    if recipe["mean"] != half or recipe["std"] != half:
-        raise ModelError(
-            f"{what}, whose mean and std are {recipe['mean']} and {recipe['std']}; training gives its networks "
-            "images in [-1,1], mean and std 0.5, as classifiers of `raycp train` have them."
-        )
+    recipe = bundle.recipe
     if key.startswith("stages: perceptual"):  # its features are compared, not its classes
+        if not takes_model_units(recipe):
+            raise ModelError(
+                f"{what}, a classifier of kind {recipe['kind']} with mean {recipe['mean']} and std {recipe['std']}; "
+                "features are compared of raycp's own residual networks, mean and std 0.5. Name one of them, or an "
+                "ImageNet backbone."
+            )
         return
     has, named = recipe["num_classes"], images.class_names is not None
     if has < images.num_classes or (named and has != images.num_classes):

@@ -26,7 +26,7 @@ from raycp.config.stages import (
 )
 from raycp.config.train import TrainConfig
 from raycp.distributed.hardware import keep_freed_memory
-from raycp.distributed.trained_models import build_trained, has_model, make_unet, save_model
+from raycp.distributed.trained_models import build_trained, functions_of, has_model, make_unet, save_model
 from raycp.distributed.training_set import TrainingSet
 from raycp.errors import TrainingError
 from raycp.models import Bundle, ResidualClassifier, read_model
@@ -34,7 +34,7 @@ from raycp.storage import Storage
 from raycp.training.batches import Batches
 from raycp.training.distances import Distance, lpips_on
 from raycp.training.loop import StageTraining
-from raycp.training.networks import features_of, inherit
+from raycp.training.networks import features_of, inherit, trainable
 from raycp.training.perceptual import lpips_distance
 from raycp.training.run_files import MODELS, VALIDATION
 from raycp.training.stages import (
@@ -129,7 +129,8 @@ class _Worker:
         for number, stage in enumerate(self._config.stages):
             if not has_model(self._storage, stage.name):
                 self._train(number, stage.name, stage)
-            self._take(stage.name, read_model(self._storage.path(f"{MODELS}/{stage.name}")))
+            path = self._storage.path(f"{MODELS}/{stage.name}")
+            self._take(stage.name, read_model(path, functions_of(self._config)))
 
     def _take(self, name: str, bundle: Bundle) -> None:
         self._sha256[name] = bundle.sha256
@@ -161,7 +162,9 @@ class _Worker:
         if isinstance(stage, ConsistencyStage):
             target = copy.deepcopy(plain).requires_grad_(False)
             target.to(self._device)
-        network = ray.train.torch.prepare_model(plain)  # moves it to the device
+        # Moves it to the device. Buffers are shared by StageTraining: copied from the first worker, they would change
+        # between two forward passes of one step.
+        network = ray.train.torch.prepare_model(plain, parallel_strategy_kwargs={"broadcast_buffers": False})
         batches = Batches(
             self._images.of_stage(number, stage), stage.batch_size, stage.max_shift,
             (self._config.seed, number), self._rank, self._world, self._device, stage.flip,
@@ -219,10 +222,8 @@ class _Worker:
         channels, height, width = self._images.shape
         if isinstance(stage, ClassifierStage):
             if stage.start is not None:
-                before: nn.Module = copy.deepcopy(self._done[stage.start].network)
-                return before.train().requires_grad_(True)
-            classes = self._images.num_classes
-            return ResidualClassifier(classes, channels, stage.widths, stage.blocks, stage.groups)
+                return trainable(copy.deepcopy(self._done[stage.start].network), self._images.shape)
+            return ResidualClassifier(self._images.num_classes, channels, **stage.architecture)
         if isinstance(stage, FinetuneStage | CalibrateStage) or (
             isinstance(stage, ConsistencyStage) and stage.start
         ):
@@ -275,7 +276,7 @@ class _Worker:
         """The LPIPS of validation: on the backbone that the configuration names, or on the judge's features."""
         if self._config.validation_perceptual is not None:
             return self._lpips(VALIDATION, self._config.validation_perceptual)
-        if judge is None:
+        if judge is None or judge.recipe is not None:  # only raycp's own networks have features to compare
             return None
         classifier = judge.network
         return lpips_on(lambda x_BCHW: features_of(classifier, x_BCHW))
@@ -291,7 +292,9 @@ class _Worker:
         _, height, width = self._images.shape
         diffusion = diffusion_of(stage, self._done)
         classes = self._images.class_names
-        save_model(self._storage, name, network.cpu(), diffusion, (height, width), classes, card)
+        start = self._done.get(stage.start) if isinstance(stage, ClassifierStage) and stage.start else None
+        recipe = None if start is None else start.recipe
+        save_model(self._storage, name, network.cpu(), diffusion, recipe, (height, width), classes, card)
 
     def _checkpoint(self, name: str, training: StageTraining, window: list[float]) -> None:
         import ray.train

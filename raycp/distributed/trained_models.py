@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 
+from raycp.config import resolved
+from raycp.config.models import PythonClassifier
+from raycp.config.train import TrainConfig
 from raycp.models import (
     Bundle,
+    Classifier,
     Parametrisation,
+    ResidualClassifier,
     build_classifier,
     build_denoiser,
     save_classifier,
     save_denoiser,
+    save_stored_classifier,
 )
 from raycp.storage import Storage
+from raycp.training.networks import OnModelUnits
 from raycp.training.run_files import CARD, MODELS
 from raycp.training.stages import Diffusion, Trained
 
@@ -44,7 +52,10 @@ def make_unet(stage: Any, channels: int, height: int, width: int) -> nn.Module:
 def build_trained(bundle: Bundle) -> Trained:
     """The plain network of a model, and the constants that the losses put around it."""
     if "schedule" not in bundle.recipe:
-        return Trained(build_classifier(bundle).network)
+        classifier = build_classifier(bundle)
+        if takes_model_units(bundle.recipe):
+            return Trained(classifier.network)
+        return Trained(OnModelUnits(classifier), recipe=bundle.recipe)
     denoiser = build_denoiser(bundle)
     if denoiser.parametrisation == "ddpm":
         ddpm = Diffusion(
@@ -59,6 +70,20 @@ def build_trained(bundle: Bundle) -> Trained:
     return Trained(denoiser.network, constants)
 
 
+def functions_of(config: TrainConfig) -> list[dict[str, Any]]:
+    """The functions that a training's classifiers are made by, which their directories may name."""
+    sections = [model for model in config.models.values() if isinstance(model, PythonClassifier)]
+    return [{"factory": section.factory, "kwargs": resolved(section)["kwargs"]} for section in sections]
+
+
+def takes_model_units(recipe: Mapping[str, Any]) -> bool:
+    """Whether a classifier is one of raycp's own networks, with nothing before it but the change to [-1,1]."""
+    half = [0.5] * (recipe["in_channels"] or 0)
+    return (
+        recipe["kind"] == "directory" and recipe["mean"] == recipe["std"] == half and recipe["resize"] is None
+    )
+
+
 def has_model(storage: Storage, name: str) -> bool:
     """Whether the run directory holds the model of a stage, whole."""
     return storage.read(f"{MODELS}/{name}/{CARD}") is not None
@@ -69,6 +94,7 @@ def save_model(
     name: str,
     network: Any,
     diffusion: Diffusion | None,
+    recipe: Mapping[str, Any] | None,
     image_size: tuple[int, int],
     class_names: tuple[str, ...] | None,
     card: dict[str, Any],
@@ -78,14 +104,17 @@ def save_model(
     Args:
         storage: the run directory.
         name: of the stage.
-        network: a residual classifier or a U-Net, on the CPU.
+        network: a residual classifier, another one on model units, or a U-Net, on the CPU.
         diffusion: constants of a denoiser, DDPM or consistency model; None for a classifier.
+        recipe: of a classifier on model units; None for others.
         image_size: height and width it was trained on, pixels.
         class_names: of a classifier.
         card: how it was trained.
     """
     with tempfile.TemporaryDirectory() as folder:
-        if diffusion is None:
+        if recipe is not None:
+            _save_classifier(folder, network.classifier, recipe, image_size, class_names)
+        elif diffusion is None:
             half = [0.5] * network.in_channels
             save_classifier(
                 folder, network, image_size=image_size, class_names=class_names, mean=half, std=half
@@ -101,3 +130,26 @@ def save_model(
             save_denoiser(folder, network, kind, diffusion.conditioning_scale, **scheduler)
         (Path(folder) / CARD).write_text(json.dumps(card, indent=2) + "\n")
         storage.put_folder(f"{MODELS}/{name}", Path(folder), last=CARD)
+
+
+def _save_classifier(
+    folder: str,
+    classifier: Classifier,
+    recipe: Mapping[str, Any],
+    image_size: tuple[int, int],
+    class_names: tuple[str, ...] | None,
+) -> None:
+    if recipe["kind"] != "directory":
+        save_stored_classifier(folder, classifier, recipe, image_size=image_size, class_names=class_names)
+        return
+    network = cast(ResidualClassifier, classifier.network)
+    mean, std = recipe["mean"], recipe["std"]
+    save_classifier(
+        folder,
+        network,
+        image_size=image_size,
+        class_names=class_names,
+        mean=mean,
+        std=std,
+        resize=classifier.resize,
+    )

@@ -13,6 +13,7 @@ from raycp.models.denoiser_directory import save_denoiser
 from raycp.models.diffusers_denoiser import build_denoiser, read_denoiser
 from raycp.models.read import read_model
 from raycp.models.residual_classifier import ResidualClassifier
+from raycp.models.stored_classifier import save_stored_classifier
 
 __all__ = [
     "Bundle",
@@ -29,4 +30,5 @@ __all__ = [
     "read_model",
     "save_classifier",
     "save_denoiser",
+    "save_stored_classifier",
 ]

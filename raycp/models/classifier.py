@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -33,6 +33,7 @@ from raycp.models.classifier_directory import (
 from raycp.models.place import local_folder
 from raycp.models.python_network import make_python_network
 from raycp.models.smoothing_resnet import SmoothingResNet, read_smoothing_resnet
+from raycp.models.stored_classifier import DESCRIPTION_FILE, stored_section
 from raycp.models.timm_network import make_timm_network, timm_arguments
 from raycp.models.torchvision_network import make_torchvision_network, torchvision_arguments
 from raycp.models.transformers_directory import read_transformers_folder
@@ -44,10 +45,14 @@ from raycp.models.wide_resnet import WideResNet, read_wide_resnet
 _EMPTY = frozenset({"directory", "transformers", "wide_resnet", "smoothing_resnet"})
 
 
-def read_classifier(config: ClassifierConfig) -> Bundle:
+def read_classifier(config: ClassifierConfig, functions: Collection[Mapping[str, Any]] = ()) -> Bundle:
     """Read a classifier's weights and check that they fit its network.
 
     A python classifier without weights is bundled as its function makes it.
+
+    Args:
+        config: the classifier's section.
+        functions: that a directory may name, see `stored_section`.
 
     Raises:
         ModelError: files are missing, damaged or of another architecture, or the network cannot be made.
@@ -55,7 +60,7 @@ def read_classifier(config: ClassifierConfig) -> Bundle:
     """
     match config:
         case DirectoryClassifier():
-            return _read_directory(config)
+            return _read_directory(config, functions)
         case TransformersClassifier():
             return _read_transformers(config)
         case CifarResNetClassifier():
@@ -148,15 +153,22 @@ def _read_library(config: TimmClassifier | TorchvisionClassifier | PythonClassif
     return make_bundle(recipe, state, network)
 
 
-def _read_directory(config: DirectoryClassifier) -> Bundle:
+def _read_directory(config: DirectoryClassifier, functions: Collection[Mapping[str, Any]]) -> Bundle:
     directory = local_folder(config.path)
     if not directory.is_dir():
         raise ModelError(f"classifier.path: there is no directory {directory}.")
+    if (directory / DESCRIPTION_FILE).is_file():
+        return read_classifier(stored_section(config, directory, functions))
     description = read_description(directory)
     if config.mean is not None and (config.mean, config.std) != (description.mean, description.std):
         raise ModelError(
             f"classifier.mean and std contradict those that {directory / 'config.json'} was trained with "
             f"({description.mean}, {description.std}); remove them from the configuration."
+        )
+    if description.resize is not None and config.resize not in (None, description.resize):
+        raise ModelError(
+            f"classifier.resize contradicts the one that {directory / 'config.json'} was trained with "
+            f"({description.resize}); remove it from the configuration."
         )
     with torch.device("meta"):
         network = make_residual_network(description)
@@ -166,7 +178,10 @@ def _read_directory(config: DirectoryClassifier) -> Bundle:
         mode="json", include={"architecture", "num_classes", "in_channels", "image_size"}
     )
     shape = (description.num_classes, description.in_channels)
-    return make_bundle(_recipe(config, arguments, *shape, description.mean, description.std), state, network)
+    recipe = _recipe(config, arguments, *shape, description.mean, description.std)
+    resize = config.resize or description.resize
+    recipe["resize"] = None if resize is None else resize.model_dump(mode="json")
+    return make_bundle(recipe, state, network)
 
 
 def _read_transformers(config: TransformersClassifier) -> Bundle:

@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from safetensors.torch import save_file
 
 from raycp.config import Frozen, parse_config, resolved
+from raycp.config.models import Resize
 from raycp.errors import ConfigError, ModelError
 from raycp.models.json_file import read_json_object
 from raycp.models.residual_classifier import ResidualClassifier
@@ -42,6 +43,8 @@ class ClassifierDescription(Frozen):
     """Per-channel mean of pixels in [0,1], part of the classifier; null: no normalisation."""
     std: tuple[float, ...] | None = None
     """Per-channel standard deviation."""
+    resize: Resize | None = None
+    """Of an image before the network; null: none."""
 
     @model_validator(mode="after")
     def _consistent(self) -> ClassifierDescription:
@@ -92,6 +95,7 @@ def save_classifier(
     class_names: Sequence[str] | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    resize: Resize | None = None,
 ) -> None:
     """Write a classifier directory; config.json comes last, so a directory that has one is complete.
 
@@ -102,6 +106,7 @@ def save_classifier(
         class_names: in the order of the logits.
         mean: per-channel mean that was subtracted from pixels in [0, 1] before the network.
         std: per-channel standard deviation they were divided by.
+        resize: of the images before that.
     """
     description = ClassifierDescription(
         architecture=ResidualArchitecture(**network.architecture),
@@ -111,6 +116,7 @@ def save_classifier(
         class_names=None if class_names is None else tuple(class_names),
         mean=None if mean is None else tuple(mean),
         std=None if std is None else tuple(std),
+        resize=resize,
     )
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)

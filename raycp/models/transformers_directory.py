@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -12,9 +13,14 @@ from torch import Tensor
 
 from raycp.config.models import Resize, TransformersClassifier
 from raycp.errors import ModelError
+from raycp.models.base_classifier import Classifier
 from raycp.models.json_file import read_json_object
 from raycp.models.place import local_folder
-from raycp.models.transformers_network import make_transformers_config, transformers_arguments
+from raycp.models.transformers_network import (
+    make_transformers_config,
+    quietly,
+    transformers_arguments,
+)
 from raycp.models.weights import read_tensors
 
 _WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
@@ -166,3 +172,37 @@ def _square(size: Any) -> int | None:
     if not sides or not all(isinstance(side, int) and side == sides[0] and side >= 1 for side in sides):
         return None
     return int(sides[0])
+
+
+def save_transformers_folder(
+    directory: Path, classifier: Classifier, arguments: Mapping[str, Any], class_names: Sequence[str] | None
+) -> None:
+    """Write a classifier as `save_pretrained` writes it, so that raycp and transformers read it back.
+
+    What the folder cannot say, pixels cut to whole 255ths and a resize without antialiasing, is left out.
+    """
+    model: Any = classifier.network.model
+    model.config.architectures = arguments["config"]["architectures"]
+    if class_names is not None:
+        model.config.id2label = dict(enumerate(class_names))
+        model.config.label2id = {name: index for index, name in enumerate(class_names)}
+    with quietly():
+        model.save_pretrained(directory)
+    content: dict[str, Any] = {
+        "image_processor_type": "ViTImageProcessor",
+        "do_resize": classifier.resize is not None,
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": classifier.mean is not None,
+    }
+    if (resize := classifier.resize) is not None:
+        content["size"] = {"height": resize.size, "width": resize.size}
+        content["resample"] = next(
+            code for code, name in _INTERPOLATIONS.items() if name == resize.interpolation
+        )
+    if classifier.mean is not None and classifier.std is not None:
+        content |= {
+            "image_mean": classifier.mean.flatten().tolist(),
+            "image_std": classifier.std.flatten().tolist(),
+        }
+    (directory / _PREPROCESSOR).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

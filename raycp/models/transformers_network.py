@@ -119,7 +119,7 @@ def transformers_state(
         ModelError: some are missing, unknown to the network, or of another shape.
     """
     model_class: Any = type(network.model)
-    with _quietly(), _building(source):
+    with quietly(), _building(source):
         model, found = model_class.from_pretrained(
             None,
             config=make_transformers_config(arguments),
@@ -206,7 +206,7 @@ def _building(source: str) -> Iterator[None]:
 
 
 @contextmanager
-def _quietly() -> Iterator[None]:
+def quietly() -> Iterator[None]:
     """Without the library's progress bars and reports: what they say goes into an error."""
     from transformers.utils import logging
 

@@ -158,6 +158,12 @@ class Batches:
         )
         return Batch(*(tensor.to(self._device, non_blocking=True) for tensor in tensors))
 
+    def seed(self, step: int, part: int = 0) -> int:
+        """Of what a network draws by itself (dropout) in a part of step `step`; each worker has its own."""
+        # A last word of 0 would be that of `_draw`.
+        key = [*self._key, step, 1 + self._first + part * self._part]
+        return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
     def _draw(self, step: int) -> _Draws:
         """Everything random in a step, for all workers; the order of the draws is part of what a seed means."""
         word = np.random.SeedSequence([*self._key, step]).generate_state(1, np.uint64)[0]

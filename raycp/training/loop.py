@@ -27,7 +27,8 @@ class StageTraining:
         loss: of a part of a step's share, [B]; called with the step and the part.
         target: a slowly following copy of the network, if the loss wants one.
         target_decay: of `target`.
-        over_workers: mean of a scalar over all workers, so that all of them stop at a loss that is not finite.
+        over_workers: mean of a tensor over all workers: of the loss, so that all of them stop where it is not finite,
+            and of the running statistics of batch normalisation, each worker's being those of its share.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class StageTraining:
         self._target_decay = target_decay
         self.average = copy.deepcopy(plain).requires_grad_(False)
         self.step = 0
+        self._statistics = running_statistics(plain)
         self._optimizers = _optimizers(config, network)
 
     def run(self) -> Iterator[float]:
@@ -73,6 +75,7 @@ class StageTraining:
             nn.utils.clip_grad_norm_(self._network.parameters(), config.clip_norm)
             for optimizer in self._optimizers:
                 optimizer.step()
+            self._share_statistics()
             # At the start the average forgets faster, so that it is not held back by the first weights.
             self._follow(self.average, min(config.ema_decay, (1 + self.step) / (10 + self.step)))
             if self._target is not None:
@@ -117,13 +120,31 @@ class StageTraining:
             optimizer.load_state_dict(kept)
 
     @torch.no_grad()
+    def _share_statistics(self) -> None:
+        if self._statistics:
+            mean = self._over_workers(torch.cat(self._statistics))
+            parts = mean.split([len(statistic) for statistic in self._statistics])
+            torch._foreach_copy_(self._statistics, parts)
+
+    @torch.no_grad()
     def _follow(self, follower: nn.Module, decay: float) -> None:
-        torch._foreach_lerp_(list(follower.parameters()), list(self._plain.parameters()), 1 - decay)
+        followers = [*follower.parameters(), *running_statistics(follower)]
+        torch._foreach_lerp_(followers, [*self._plain.parameters(), *self._statistics], 1 - decay)
+
+
+def running_statistics(network: nn.Module) -> list[Tensor]:
+    """The running means and variances of all batch normalisations, [C] each.
+
+    Their counters are left out: they have no effect at a fixed momentum.
+    """
+    layers = [layer for layer in network.modules() if isinstance(layer, nn.modules.batchnorm._NormBase)]
+    found = [statistic for layer in layers for statistic in (layer.running_mean, layer.running_var)]
+    return [statistic for statistic in found if statistic is not None]
 
 
 def _optimizers(config: StageConfig, network: nn.Module) -> list[torch.optim.Optimizer]:
     """One for all parameters, or Muon for the kernels of convolutions and AdamW for the rest."""
-    parameters = list(network.parameters())
+    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
     rate, decay = config.learning_rate, config.weight_decay
     if config.optimizer == "radam":
         return [torch.optim.RAdam(parameters, rate, weight_decay=decay, decoupled_weight_decay=True)]

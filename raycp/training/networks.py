@@ -35,6 +35,33 @@ def consistency_model(
     return purify
 
 
+class OnModelUnits(nn.Module):
+    """A classifier of pixels in [0,1] as the losses call it: on images in [-1,1]."""
+
+    def __init__(self, classifier: nn.Module) -> None:
+        super().__init__()
+        self.classifier = classifier
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """Logits [B,K] of images [B,C,H,W], model units."""
+        logits_BK: Tensor = self.classifier((x_BCHW + 1) / 2)
+        return logits_BK
+
+
+def trainable(network: nn.Module, image_shape: tuple[int, ...]) -> nn.Module:
+    """Put a network into train mode, and let all of it be trained that its output depends on.
+
+    The rest (a mask token of pre-training, for example) has no gradient, which data-parallel workers would wait for.
+    """
+    network.eval().requires_grad_(True)
+    device = next(network.parameters()).device
+    network(torch.zeros(1, *image_shape, device=device)).sum().backward()
+    for parameter in network.parameters():
+        parameter.requires_grad_(parameter.grad is not None)
+        parameter.grad = None
+    return network.train()
+
+
 def features_of(classifier: Any, images_BCHW: Tensor) -> list[Tensor]:
     """Features of model-unit images after the stem, every block and the last normalisation of a residual classifier."""
     features, h = [], images_BCHW

@@ -72,6 +72,8 @@ class Trained:
     network: nn.Module
     diffusion: Diffusion | None = None
     """None for a classifier."""
+    recipe: Mapping[str, Any] | None = None
+    """Of a classifier that has more between pixels and network than raycp's own, what it was built from."""
 
 
 Earlier = Mapping[str, Trained]
@@ -270,10 +272,17 @@ def _classifier_loss(
             network, batch.x_BCHW, batch.label_B, batch.noises_mBCHW, sigma, *weights
         )
 
+    def seeded(loss: Callable[[int, int], Tensor]) -> Callable[[int, int], Tensor]:
+        def of_step(step: int, part: int = 0) -> Tensor:
+            torch.manual_seed(batches.seed(step, part))  # dropout, the same after an interruption
+            return loss(step, part)
+
+        return of_step
+
     if config.consistency_weight:
-        return regularised
+        return seeded(regularised)
     if config.purifier is None:
-        return plain
+        return seeded(plain)
     purify = purifier_in(earlier[config.purifier])
 
     def purified(step: int, part: int = 0) -> Tensor:
@@ -287,7 +296,7 @@ def _classifier_loss(
             )
         return torch.stack(losses).mean(dim=0)
 
-    return purified
+    return seeded(purified)
 
 
 def trained_purifier(

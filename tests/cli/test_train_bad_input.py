@@ -12,6 +12,7 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file, save_file
+from tiny_classifiers import CLASSES, SIDE, section
 
 from raycp.cli.main import main
 from raycp.models import ResidualClassifier, save_classifier, save_denoiser
@@ -105,7 +106,11 @@ def refused(result: tuple[int, str], tmp_path: Path, *words: str, status: int = 
         (CLASSIFIER, lambda f: classifier(f, size=16), ("models.parent", "16x16")),
         (CLASSIFIER, lambda f: classifier(f, channels=3), ("3 channel(s)",)),
         (CLASSIFIER, lambda f: classifier(f, classes=7), ("start of classifier is models.parent", "7 classes", "10")),
-        (CLASSIFIER, lambda f: classifier(f, mean=None), ("whose mean and std are None and None", "0.5")),
+        (
+            {"stage": "consistency", "teacher": None, "method": "training", "perceptual": "parent", "sigma_max": 2.0},
+            lambda f: classifier(f, mean=None),
+            ("perceptual of consistency is models.parent", "kind directory with mean None and std None", "0.5"),
+        ),
         (DISTIL, classifier, ("teacher of consistency is models.parent", "a classifier; it must be an EDM denoiser")),
         (DISTIL, lambda f: denoiser(f, "consistency"), ("a consistency model; it must be an EDM denoiser",)),
         (FINETUNE, denoiser, ("start of finetune", "an EDM denoiser; it must be a consistency model")),
@@ -289,3 +294,49 @@ def test_a_missing_backbone(train: Run, tmp_path: Path, monkeypatch: pytest.Monk
             {**stage, "perceptual": perceptual}, data={"name": "npz", "path": str(tmp_path / "colour.npz")}
         )
         refused(result, tmp_path, words)
+
+
+def test_classifiers_of_other_kinds_that_do_not_fit(train: Run, tmp_path: Path) -> None:
+    """Each named by its key, before anything starts; one that fits gets as far as Ray."""
+    labels = np.arange(8) % CLASSES
+    images = np.zeros((8, SIDE, SIDE, 3), np.uint8)
+    np.savez(tmp_path / "images", images=images, labels=labels)
+    np.savez(tmp_path / "more", images=images, labels=np.arange(8))
+    data = {"name": "npz", "path": str(tmp_path / "images.npz")}
+    vit, resnet = section("transformers", tmp_path), section("cifar_resnet", tmp_path)
+
+    def message(
+        model: dict[str, Any], *words: str, stage: dict[str, Any] = CLASSIFIER, **sections: Any
+    ) -> None:
+        result = train(stage, **{"models": {"parent": model}, "data": data} | sections)
+        refused(result, tmp_path, *words)
+
+    more = {"name": "npz", "path": str(tmp_path / "more.npz")}
+    message(vit, "start of classifier is models.parent", "with 4 classes", "have 8", data=more)
+    message(
+        {**vit, "resize": {"size": 32}}, "models.parent", "does not take the training images (data)", "24"
+    )
+    message(resnet, "models.parent", "take", "1 channel(s)", data={"name": "digits"})
+    message({**vit, "path": str(tmp_path / "gone")}, "models.parent: ", f"no directory {tmp_path / 'gone'}")
+    message({**resnet, "weights": str(tmp_path / "gone.th")}, "models.parent: ", "gone.th")
+    backbone = {**DISTIL, "teacher": None, "method": "training", "loss": "lpips", "perceptual": "parent"}
+    message(
+        vit, "perceptual of consistency is models.parent", "a classifier of kind transformers", stage=backbone
+    )
+    message(vit, "it must be an EDM denoiser", stage=DISTIL)
+    with pytest.raises(AssertionError, match="Ray was started"):
+        train(CLASSIFIER, models={"parent": vit}, data=data)
+
+
+def test_a_classifier_tuned_before_has_no_features_either(train: Run, tmp_path: Path) -> None:
+    """The network of a stage that `perceptual` names is the one that the stage starts from."""
+    np.savez(
+        tmp_path / "images", images=np.zeros((8, SIDE, SIDE, 3), np.uint8), labels=np.arange(8) % CLASSES
+    )
+    stages = [
+        {**CLASSIFIER, "name": "tuned"},
+        {**DISTIL, "teacher": None, "method": "training", "loss": "lpips", "perceptual": "tuned"},
+    ]
+    data = {"name": "npz", "path": str(tmp_path / "images.npz")}
+    result = train(*stages, data=data, models={"parent": section("cifar_resnet", tmp_path)})
+    refused(result, tmp_path, "perceptual of consistency", "kind cifar_resnet")

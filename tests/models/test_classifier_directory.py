@@ -50,6 +50,7 @@ def test_a_directory_round_trip_is_bitwise(tmp_path: Path) -> None:
         "class_names": ["a", "b", "c", "d"],
         "mean": [0.1, 0.2],
         "std": [0.5, 0.25],
+        "resize": None,
     }
     bundle = read_classifier(DirectoryClassifier(kind="directory", path=str(tmp_path / "c")))
     shutil.rmtree(tmp_path / "c")

@@ -8,7 +8,9 @@ import pytest
 from training_setups import DIGITS, train_config
 
 from raycp.config import resolved
+from raycp.config.models import TransformersClassifier
 from raycp.config.stages import ConsistencyStage
+from raycp.config.train import TrainedModel
 from raycp.errors import ConfigError
 
 CLASSIFIER = {"stage": "classifier", "steps": 1}
@@ -211,10 +213,39 @@ def test_workers_share_a_batch_evenly() -> None:
             "start of classifier is classifier, which must be a stage before it",
         ),
         ({**FINETUNE, "perceptual": {"net": "resnet"}}, "resnet"),
+        (
+            {**CLASSIFIER, "start": "net", "widths": [16, 32]},
+            "stages.0.widths must be left out where there is a start, net, whose network is trained on; got (16, 32)",
+        ),
+        ({**CLASSIFIER, "start": "net", "blocks": 1}, "stages.0.blocks must be left out"),
+        ({**CLASSIFIER, "start": "net", "groups": 8}, "stages.0.groups must be left out"),
     ],
 )
 def test_values_outside_their_range_are_named(stage: dict[str, Any], words: str) -> None:
     assert words in refused(stage)
+
+
+def test_a_model_may_be_the_section_of_a_classifier() -> None:
+    vit = {"kind": "transformers", "path": "v", "truncate": True}
+    stage = {**CLASSIFIER, "name": "tuned", "start": "vit"}
+    config = train_config(stage, models={"vit": vit, "old": {"path": "o"}})
+    assert isinstance(config.models["vit"], TransformersClassifier) and config.models["vit"].truncate
+    assert isinstance(config.models["old"], TrainedModel)
+    again = resolved(config)
+    assert again["models"]["old"] == {"path": "o"}
+    assert train_config(*again["stages"], models=again["models"]) == config
+    assert (new := train_config(CLASSIFIER).stages[0]).stage == "classifier"
+    assert new.architecture == {"widths": (16, 32), "blocks": 1, "groups": 8}
+    for model, words in (
+        (
+            {"kind": "transformer", "path": "v"},
+            "models.vit.kind must be one of 'timm', 'directory', 'transformers'",
+        ),
+        ({"kind": "cifar_resnet"}, "models.vit.weights is required"),
+        ({**vit, "truncat": True}, "did you mean models.vit.truncate?"),
+        ({"path": "v", "truncate": True}, "models.vit.truncate is not a known key; known keys here: path."),
+    ):
+        assert words in refused(stage, models={"vit": model})
 
 
 def test_only_parquet_and_folders_stream() -> None:
