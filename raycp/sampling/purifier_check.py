@@ -15,8 +15,8 @@ from raycp.sampling.base_classifier import BaseClassifier
 from raycp.sampling.inner_noise import InnerNoise, inner_noise_by_place
 
 _SAMPLES = 2
-# Roundings may depend on the place in a batch: `Kernel.self_test` judges that at the run's own batch shape. What couples
-# samples, such as batch statistics, changes more.
+# Roundings may depend on the place in a batch: `Kernel.self_test` judges that at the run's own batch shape. What
+# couples samples, such as batch statistics, changes more.
 _TOLERANCE = 1e-3
 # What Python and torch raise on an input that code was not made for.
 _REFUSALS = (

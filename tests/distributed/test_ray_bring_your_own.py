@@ -30,11 +30,17 @@ from raycp.sampling.purifier_check import check_purifier
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = (DOCS / "bring-your-own.md").read_text()
 FOLDER = DOCS / "bring-your-own"
-FEWER = ["data.select.count=20", "certify.num_selection=20", "certify.num_estimation=200"]
+FEWER = [
+    "data.select.count=20",
+    "certify.num_selection=20",
+    "certify.num_estimation=200",
+    "engine.replicas=1",
+]
 
 
 def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", PAGE, flags=re.DOTALL)
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", PAGE, flags=re.DOTALL | re.MULTILINE)
+    return [content for name, content in found if name == language]
 
 
 def test_the_page_shows_the_files_as_they_are() -> None:
