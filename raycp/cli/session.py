@@ -14,6 +14,7 @@ from raycp.errors import ConfigError, RaycpError, RunMismatchError
 
 if TYPE_CHECKING:
     from raycp.config import RunConfig
+    from raycp.config.models import ClassifierConfig, PurifierConfig
     from raycp.distributed.cost import SampleCost
     from raycp.distributed.job import Job
     from raycp.distributed.progress import Budget
@@ -101,9 +102,10 @@ def plan(job: Job, costs: dict[float, SampleCost]) -> str:
     rows = {
         "images": f"{images:,} of {job.images.source}, shape {'x'.join(map(str, job.images.images.shape[1:]))}",
         "sigmas": ", ".join(f"{sigma:g}" for sigma in sigmas),
-        "purifier": f"{config.purifier.kind}"
+        "purifier": _named(config.purifier)
         + (f", {job.purifier.parameters:,} parameters" if job.purifier else ""),
-        "classifier": f"{config.classifier.kind}, {job.classifier.parameters:,} parameters, {job.num_classes} classes",
+        "classifier": f"{_named(config.classifier)}, {job.classifier.parameters:,} parameters, "
+        f"{job.num_classes} classes",
         "sees": classifier_input(job.classifier),
         "samples": f"{samples:,}{upper}",
         "cost": _cost(samples // len(sigmas), costs),
@@ -116,6 +118,11 @@ def plan(job: Job, costs: dict[float, SampleCost]) -> str:
         "noise slack": ", ".join(f"{sigma:g}: {slack:.1e}" for sigma, slack in job.slack.items()),
     }
     return "\n".join(f"{name:12} {text}" for name, text in rows.items())
+
+
+def _named(section: PurifierConfig | ClassifierConfig) -> str:
+    """Its kind, and of a user's own code the name."""
+    return f"{section.kind} {section.factory}" if section.kind == "python" else section.kind
 
 
 def most_samples(job: Job) -> int:

@@ -8,6 +8,9 @@ from pydantic import Field, model_validator
 
 from raycp.config.base import Float, Frozen, Location
 
+# `package.module:function`.
+Factory = Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
+
 
 class DenoiserModel(Frozen):
     """A diffusers `UNet2DModel` directory, with or without the pipeline around it."""
@@ -128,6 +131,24 @@ class DiffSmoothPurifier(Frozen):
     """Clip the denoised image to [-1,1], before the copies."""
 
 
+class PythonPurifier(Frozen):
+    """The user's own purifier, made by a function of their package; see docs/bring-your-own.md."""
+
+    kind: Literal["python"]
+    factory: Factory
+    """`package.module:function`, importable where the replicas run; called with kwargs, returns a function from noisy
+    images [B,C,H,W] (pixel units, not clipped) and sigma to purified images of the same shape, or a RandomPurifier."""
+    kwargs: dict[str, Any] = {}
+    weights: Location | None = None
+    """A safetensors file or a torch file that holds tensors only, for what is an nn.Module; null keeps its own."""
+    state_key: str | None = None
+    """Key under which a torch file keeps its state_dict."""
+    strip_prefix: str = ""
+    """Prefix to take off every key, for example `module.`."""
+    clip: bool = False
+    """Clip the purified image to [0,1]."""
+
+
 PurifierConfig = Annotated[
     NoPurifier
     | DDPMPurifier
@@ -135,7 +156,8 @@ PurifierConfig = Annotated[
     | PFODEPurifier
     | ConsistencyPurifier
     | DensePurePurifier
-    | DiffSmoothPurifier,
+    | DiffSmoothPurifier
+    | PythonPurifier,
     Field(discriminator="kind"),
 ]
 
@@ -199,7 +221,7 @@ class PythonClassifier(_Classifier):
     """Any torch module made by a function of the user's own package."""
 
     kind: Literal["python"]
-    factory: str = Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
+    factory: Factory
     """`package.module:function`, importable where the replicas run; called with kwargs, returns an nn.Module
     from images [B,C,H,W] (after resize and normalisation) to logits [B,K]."""
     kwargs: dict[str, Any] = {}

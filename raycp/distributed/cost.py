@@ -42,8 +42,8 @@ def sample_costs(job: Job, timed: bool = True) -> dict[float, SampleCost]:
         nonlocal calls
         calls += 1
 
-    if replica.denoiser is not None:
-        replica.denoiser.network.register_forward_hook(count)
+    if replica.purifier_network is not None:
+        replica.purifier_network.register_forward_hook(count)
     image = job.first_image()[None]
     batch = image.expand(_TIMED, -1, -1, -1).contiguous()
     for sigma in job.config.certify.sigmas:

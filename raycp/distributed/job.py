@@ -15,15 +15,17 @@ from raycp.certify.rules import FixedRule, PredictRule, Rule
 from raycp.certify.sequential import sequential_rule
 from raycp.config import EvaluateProtocol, RunConfig, resolved
 from raycp.config.missing import require_files
+from raycp.config.models import PythonPurifier
 from raycp.data import ImageSet, load_images, require_grid
 from raycp.distributed.replica import Replica, ReplicaSpec
 from raycp.errors import DataError
-from raycp.models import Bundle, check_models, read_classifier, read_denoiser
+from raycp.models import Bundle, check_models, hashes, read_classifier, read_purifier
 from raycp.runs import RunDirectory, make_manifest
 from raycp.runs.boundaries import read_boundaries
 from raycp.runs.manifest import Kind
 from raycp.sampling.base_classifier import choose_device
 from raycp.sampling.discrete_gaussian import discrete_gaussian
+from raycp.sampling.purifier_check import check_purifier
 
 _EXAMPLES_PER_SIGMA = 8
 
@@ -36,7 +38,7 @@ class Job:
         kind: `certify`, `predict` or `evaluate`.
         config: with device and memory format resolved; the batch size may still be `auto`.
         images: the selected images.
-        purifier, classifier: weights; no purifier for plain smoothing.
+        purifier, classifier: weights, and how to build what they go into; no purifier for plain smoothing.
         num_classes: K.
         slack: per sigma, the distance of the drawn noise from the Gaussian.
         radii: of the table.
@@ -108,10 +110,7 @@ class Job:
         return make_manifest(
             self.kind,
             self.config,
-            weights={
-                "purifier": self.purifier.sha256 if self.purifier else None,
-                "classifier": self.classifier.sha256,
-            },
+            weights=hashes(purifier=self.purifier, classifier=self.classifier),
             data={
                 "sha256": self.images.sha256,
                 "source": self.images.source,
@@ -132,9 +131,17 @@ class Job:
         """This job, after one image went through the base classifier on this machine's CPU.
 
         Raises:
-            ModelError: the networks do not fit the images or each other.
+            ModelError: the networks do not fit the images or each other, or a user's purifier breaks its contract.
         """
         replica = self.on_cpu()
+        if isinstance(self.config.purifier, PythonPurifier):
+            check_purifier(
+                replica.base_classifier,
+                self.on_cpu().base_classifier,
+                self.first_image(),
+                self.config.certify.sigmas,
+                self.config.purifier.factory,
+            )
         check_models(
             replica.base_classifier.some_purified,
             replica.denoiser,
@@ -201,7 +208,7 @@ def prepare_job(kind: Kind, config: RunConfig) -> Job:
     channels_last = config.numerics.channels_last
     chosen = {"device": device, "channels_last": device == "cuda" if channels_last is None else channels_last}
     numerics = config.numerics.model_copy(update=chosen)
-    purifier = None if config.purifier.kind == "none" else read_denoiser(config.purifier.model)
+    purifier = read_purifier(config.purifier)
     classifier = read_classifier(config.classifier)
     num_classes = int(classifier.recipe["num_classes"])
     if images.labels.max() >= num_classes:

@@ -10,13 +10,23 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import nn
 
 from raycp.config import RunConfig, parse_config
+from raycp.config.models import PythonPurifier
 from raycp.distributed.hardware import keep_freed_memory
 from raycp.errors import ClusterError
-from raycp.models import Bundle, build_classifier, build_denoiser
+from raycp.models import Bundle, Denoiser, build_classifier, build_denoiser, build_python_purifier
 from raycp.purifiers import build_purifier
-from raycp.sampling.base_classifier import BaseClassifier, numerics_class, prepare_network, set_determinism
+from raycp.purifiers.python import hold_to_contract, network_of
+from raycp.sampling.base_classifier import (
+    BaseClassifier,
+    Purifier,
+    RandomPurifier,
+    numerics_class,
+    prepare_network,
+    set_determinism,
+)
 from raycp.sampling.batch_size import fastest_batch_size
 from raycp.sampling.blocks import Block
 from raycp.sampling.kernel import Examples, Kernel
@@ -29,7 +39,7 @@ class ReplicaSpec:
 
     Attributes:
         config: resolved RunConfig as plain JSON values.
-        purifier: the denoiser's weights; None for plain smoothing.
+        purifier: the purifier's weights; None for plain smoothing.
         classifier: the classifier's weights.
         images: [M, C, H, W], uint8 (float32 for float noise on other images).
         image_index: int64 [M].
@@ -111,19 +121,32 @@ class Replica:
         return Kernel(self.base_classifier, self._noise, self._spec.num_classes, batch_size)
 
     def _build(self) -> BaseClassifier:
-        self.denoiser = None
-        if self._spec.purifier is not None:
-            self.denoiser = build_denoiser(self._spec.purifier)
-            self.denoiser.network = prepare_network(self.denoiser.network, self._numerics, self._device)
         self.classifier = build_classifier(self._spec.classifier).to(self._device)
         self.classifier.network = prepare_network(self.classifier.network, self._numerics, self._device)
         return BaseClassifier(
-            purify=build_purifier(self._config.purifier, self.denoiser, self.classifier),
+            purify=self._build_purifier(),
             classify=self.classifier,
             device=self._device,
             dtype=torch.bfloat16 if self._numerics.dtype == "bfloat16" else torch.float32,
             channels_last=bool(self._numerics.channels_last),
         )
+
+    def _build_purifier(self) -> Purifier | RandomPurifier:
+        config, bundle = self._config.purifier, self._spec.purifier
+        self.denoiser: Denoiser | None = None
+        self.purifier_network: nn.Module | None = None
+        if isinstance(config, PythonPurifier):
+            assert bundle is not None
+            own = build_python_purifier(bundle)
+            if isinstance(own, nn.Module):
+                own = prepare_network(own, self._numerics, self._device)
+            self.purifier_network = network_of(own)
+            return hold_to_contract(config, own)
+        if bundle is not None:
+            self.denoiser = build_denoiser(bundle)
+            self.denoiser.network = prepare_network(self.denoiser.network, self._numerics, self._device)
+            self.purifier_network = self.denoiser.network
+        return build_purifier(config, self.denoiser, self.classifier)
 
     def _limit_memory(self) -> None:
         """Keep replicas that share a GPU to their part of it: Ray divides GPUs in name only."""

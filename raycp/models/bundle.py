@@ -37,6 +37,16 @@ def make_bundle(recipe: dict[str, Any], state: Mapping[str, Tensor], module: nn.
     return Bundle(recipe, arrays, sha256_of(recipe, arrays), parameters)
 
 
+def hashes(**models: Bundle | None) -> dict[str, str | None]:
+    """What a run records of its models by name: their hashes, and as NAME_source that over a user's own source."""
+    found: dict[str, str | None] = {}
+    for name, bundle in models.items():
+        found[name] = None if bundle is None else bundle.sha256
+        if bundle is not None and bundle.recipe.get("kind") == "python":
+            found[f"{name}_source"] = bundle.recipe["arguments"]["source"]
+    return found
+
+
 def sha256_of(recipe: Mapping[str, Any], state: Mapping[str, np.ndarray]) -> str:
     """Hash a recipe and its tensors, whatever file format they came from.
 

@@ -38,6 +38,7 @@ from raycp.models.timm_network import make_timm_network, timm_arguments
 from raycp.models.torchvision_network import make_torchvision_network, torchvision_arguments
 from raycp.models.transformers_directory import read_transformers_folder
 from raycp.models.transformers_network import make_transformers_network, transformers_state
+from raycp.models.user_code import source_sha256
 from raycp.models.weights import read_tensors
 from raycp.models.wide_resnet import WideResNet, read_wide_resnet
 
@@ -140,6 +141,7 @@ def _read_library(config: TimmClassifier | TorchvisionClassifier | PythonClassif
         state_key, strip_prefix = config.state_key, config.strip_prefix
     else:
         arguments = config.model_dump(mode="json", include={"factory", "kwargs"})
+        arguments["source"] = source_sha256(config.factory, "classifier")
         in_channels = None if config.mean is None else len(config.mean)
         network = make_python_network(arguments)
         state_key, strip_prefix = config.state_key, config.strip_prefix

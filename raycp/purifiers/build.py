@@ -16,6 +16,7 @@ from raycp.config.models import (
     NoPurifier,
     PFODEPurifier,
     PurifierConfig,
+    PythonPurifier,
 )
 from raycp.errors import ModelError
 from raycp.maths import closed_form_timestep, karras_grid, noise_levels
@@ -69,14 +70,14 @@ def build_purifier(
     """Build the purifier, a function `(x_BCHW, sigma)` of pixel images, or one of those that draw.
 
     Args:
-        config: the purifier section of the run's configuration.
+        config: the purifier section of the run's configuration; a user's own is `python.hold_to_contract`'s.
         denoiser: its model; None exactly when `config.kind` is none.
         classify: images [B,C,H,W], pixel units, to logits [B,K]; for a model that is told a predicted class.
 
     Raises:
         ModelError: the model is of another parametrisation than the purifier needs.
     """
-    assert (denoiser is None) == isinstance(config, NoPurifier)
+    assert (denoiser is None) == isinstance(config, NoPurifier) and not isinstance(config, PythonPurifier)
     if isinstance(config, NoPurifier) or denoiser is None:
         return unpurified
     needed = _NEEDED[config.kind]

@@ -139,7 +139,7 @@ def conditions(run: RunLike) -> Conditions:
         seed=certify.get("seed"),
         radii=tuple(float(eps) for eps in _radii(certify.get("radii"))),
         data=str(data.get("source") or _joined(config.get("data"), _DATA_KEYS)),
-        purifier=_in_words((config.get("purifier") or {}).get("kind"), _PURIFIERS),
+        purifier=_purifier(config.get("purifier")),
         classifier=_classifier(config.get("classifier")),
         device=_joined(config.get("numerics"), ("device", "dtype")),
         class_names=tuple(str(name) for name in names) if names else None,
@@ -158,6 +158,13 @@ def _radii(configured: Sequence[float] | None) -> Sequence[float]:
 
 def _in_words(value: str | None, words: Mapping[str, str]) -> str:
     return NOT_RECORDED if value is None else words.get(value, str(value))
+
+
+def _purifier(section: Mapping[str, Any] | None) -> str:
+    kind = (section or {}).get("kind")
+    if section and kind == "python":
+        return f"purification by {section['factory']}"
+    return _in_words(kind, _PURIFIERS)
 
 
 def _classifier(section: Mapping[str, Any] | None) -> str:

@@ -71,9 +71,14 @@ class BaseClassifier:
 
     def some_purified(self, x_BCHW: torch.Tensor, sigma: float) -> torch.Tensor:
         """Purified images of samples of no run, to check the models: the first of each, with some inner noise."""
+        return next(self.purified(x_BCHW, sigma, inner_noise_by_place(x_BCHW)))
+
+    def purified(self, x_BCHW: torch.Tensor, sigma: float, noise: InnerNoise) -> Iterator[torch.Tensor]:
+        """The purified images of samples, [B, C, H, W] each: one, or as many as a purifier that draws makes."""
         if not isinstance(self.purify, RandomPurifier):
-            return self.purify(x_BCHW, sigma)
-        return next(self.purify.images(x_BCHW, sigma, inner_noise_by_place(x_BCHW)))
+            yield self.purify(x_BCHW, sigma)
+        else:
+            yield from self.purify.images(x_BCHW, sigma, noise)
 
     def forward(
         self, x_BCHW: torch.Tensor, sigma: float, noise: InnerNoise | None = None
@@ -84,14 +89,19 @@ class BaseClassifier:
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             if not isinstance(self.purify, RandomPurifier):
                 purified = self.purify(x_BCHW, sigma)
-                return purified.float(), self.classify(purified).float()
+                return purified.float(), self._vote(purified)
             assert noise is not None, "the inner noise of a sample has its key"
             first, logits = None, []
             for image in self.purify.images(x_BCHW, sigma, noise):
                 first = image if first is None else first
-                logits.append(self.classify(image).float())
+                logits.append(self._vote(image))
             assert first is not None
             return first.float(), self.purify.combine(logits)
+
+    def _vote(self, purified_BCHW: torch.Tensor) -> torch.Tensor:
+        """Logits [B, K], float32; NaN where the image is not finite, which a classifier may overlook."""
+        finite_B = purified_BCHW.isfinite().flatten(1).all(dim=1)
+        return torch.where(finite_B[:, None], self.classify(purified_BCHW).float(), torch.nan)
 
     @torch.inference_mode()
     def classified(self, x_BCHW: torch.Tensor) -> torch.Tensor:

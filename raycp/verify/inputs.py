@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from raycp.data import ImageSet, load_images, require_grid
 from raycp.errors import DataError, ModelError, UnsafeFileError
-from raycp.models import Bundle, read_classifier, read_denoiser
+from raycp.models import Bundle, hashes, read_classifier, read_purifier
 from raycp.verify.checks import Check
 from raycp.verify.record import Record
 
@@ -47,12 +47,12 @@ def check_weights(record: Record) -> tuple[Weights | None, Check]:
     """The weights if they are those of the run."""
     config, recorded, check = record.config, record.manifest["weights"], Check("weights")
     try:
-        purifier = None if config.purifier.kind == "none" else read_denoiser(config.purifier.model)
+        purifier = read_purifier(config.purifier)
         classifier = read_classifier(config.classifier)
     except (ModelError, UnsafeFileError) as err:
         check.failures.append(f"weights: {err}")
         return None, check
-    found = {"purifier": purifier.sha256 if purifier else None, "classifier": classifier.sha256}
+    found = hashes(purifier=purifier, classifier=classifier)
     for name, digest in found.items():
         if digest != recorded.get(name):
             check.failures.append(

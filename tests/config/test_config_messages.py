@@ -127,7 +127,7 @@ def test_both_kinds_of_batch_size_are_named() -> None:
     [
         ("purifier: {kind: emd}",
          "purifier.kind must be one of 'none', 'ddpm', 'edm', 'pf_ode', 'consistency', 'densepure', 'diffsmooth', "
-         "got 'emd'."),
+         "'python', got 'emd'."),
         ("purifier: {king: edm}", "purifier needs the key 'kind'."),
         ("data: {}", "data needs the key 'name'."),
         ("data: {name: cifar11}",

@@ -20,7 +20,8 @@ os.environ.setdefault("RAY_health_check_initial_delay_ms", "500")
 os.environ.setdefault("RAY_metrics_report_interval_ms", "1000")
 
 HERE = Path(__file__).parent
-MODULES = [str(HERE), str(HERE.parent), str(HERE.parents[1] / "cluster")]
+ROOT = HERE.parents[1]
+MODULES = [str(HERE), str(HERE.parent), str(ROOT / "cluster"), str(ROOT / "docs" / "bring-your-own")]
 sys.path[:0] = MODULES
 os.environ["PYTHONPATH"] = os.pathsep.join([*MODULES, os.environ.get("PYTHONPATH", "")])  # for the workers
 

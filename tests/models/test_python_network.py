@@ -17,8 +17,10 @@ from raycp.errors import ModelError, UnsafeFileError
 from raycp.models import (
     Bundle,
     build_classifier,
+    hashes,
     read_classifier,
 )
+from raycp.models.user_code import source_sha256
 
 
 def images(*shape: int) -> Tensor:
@@ -48,6 +50,21 @@ def test_weights_of_a_function_are_those_it_made_and_the_same_every_time() -> No
     assert logits.dtype == torch.float32
     weight, bias = (torch.from_numpy(first.state[f"2.{name}"]) for name in ("weight", "bias"))
     torch.testing.assert_close(logits, x.flatten(1) @ weight.T + bias)
+
+
+def test_the_source_of_the_function_is_part_of_the_classifier() -> None:
+    bundle = read_classifier(PythonClassifier(kind="python", factory="user_resnet:linear", num_classes=3))
+    source = source_sha256("user_resnet:linear", "classifier")
+    assert hashes(classifier=bundle, purifier=None) == {
+        "classifier": bundle.sha256,
+        "classifier_source": source,
+        "purifier": None,
+    }
+    bundle.recipe["arguments"]["source"] = "another"
+    with pytest.raises(
+        ModelError, match=r"classifier\.factory: the source of user_resnet:linear is not the same"
+    ):
+        build_classifier(bundle)
 
 
 @pytest.mark.parametrize(

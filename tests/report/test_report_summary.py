@@ -91,3 +91,11 @@ def test_command_is_quoted(hand_run) -> None:
     run = hand_run.but(path="my runs/a")
     assert report_command((run,), None) == "raycp report 'my runs/a'"
     assert report_command((run,), "out") == "raycp report 'my runs/a' --out out"
+
+
+def test_a_purifier_of_ones_own_is_named(hand_run) -> None:
+    purifier = {"kind": "python", "factory": "own_filters:wiener"}
+    config = hand_run.config
+    run = hand_run.but(config=config | {"config": config["config"] | {"purifier": purifier}})
+    text = summary(certified_table([run]).rows, conditions(run))
+    assert "models/tiny after purification by own_filters:wiener; it is smoothed" in text
