@@ -55,9 +55,9 @@ def run_config(
             f"N = {config.certify.num_estimation} cannot certify them at any sigma"
         )
     if dry_run:
-        from raycp.distributed.cost import sample_costs
+        from raycp.distributed.cost import core_cost, sample_costs
 
-        typer.echo(plan(job, sample_costs(job)))
+        typer.echo(plan(job, sample_costs(job), core_cost(job)))
         return True
 
     from raycp.cli.display import make_display
@@ -81,8 +81,8 @@ def run_config(
     return True
 
 
-def plan(job: Job, costs: dict[float, SampleCost]) -> str:
-    """The plan of a run and its size, for --dry-run."""
+def plan(job: Job, costs: dict[float, SampleCost], core: SampleCost | None = None) -> str:
+    """The plan of a run and its size, for --dry-run; `core`: of an answer of a composition's core."""
     from raycp.models import classifier_input
 
     config = job.config
@@ -92,7 +92,7 @@ def plan(job: Job, costs: dict[float, SampleCost]) -> str:
     batch_size = config.numerics.batch_size
     batches = "measured first" if batch_size == "auto" else f"{-(-samples // batch_size):,} of {batch_size}"
     values = job.images.images[0].size
-    weights = [bundle for bundle in (job.purifier, job.classifier) if bundle is not None]
+    weights = [bundle for bundle in (job.purifier, job.classifier, job.core) if bundle is not None]
     weight_bytes = sum(array.nbytes for bundle in weights for array in bundle.state.values())
     batch_bytes = 0 if batch_size == "auto" else batch_size * values * 4
     upper = " at most (certify.skip_wrong)" if config.certify.skip_wrong else ""
@@ -105,6 +105,7 @@ def plan(job: Job, costs: dict[float, SampleCost]) -> str:
         + (f", {job.purifier.parameters:,} parameters" if job.purifier else ""),
         "classifier": f"{config.classifier.kind}, {job.classifier.parameters:,} parameters, {job.num_classes} classes",
         "sees": classifier_input(job.classifier),
+        **_composition(job, core),
         "samples": f"{samples:,}{upper}",
         "cost": _cost(samples // len(sigmas), costs),
         "batches": batches,
@@ -118,9 +119,26 @@ def plan(job: Job, costs: dict[float, SampleCost]) -> str:
     return "\n".join(f"{name:12} {text}" for name, text in rows.items())
 
 
+def _composition(job: Job, core: SampleCost | None) -> dict[str, str]:
+    from raycp.models import classifier_input
+
+    composition = job.config.composition
+    if composition is None or job.core is None or core is None:
+        return {}
+    hours, measured = most_hours(job.core_answers, {0.0: core})
+    return {
+        "threshold": f"{composition.threshold:g} log K: at most this entropy, and the smoothed classifier is chosen",
+        "core": f"{composition.core.kind}, {job.core.parameters:,} parameters",
+        "sees itself": classifier_input(job.core),
+        "core's cost": f"{core.operations / 1e9:,.3g} GFLOP, once per image and sigma: {job.core_answers:,} times, "
+        f"{'about ' if measured else ''}{rounded(hours)} hours",
+    }
+
+
 def most_samples(job: Job) -> int:
-    """Samples of a job that stops nowhere early."""
-    return len(job.images) * len(job.config.certify.sigmas) * job.rule.largest_demand()
+    """Noisy samples of a job that stops nowhere early."""
+    units = len(job.images) * len(job.config.certify.sigmas)
+    return units * job.rule.largest_demand() - job.core_answers
 
 
 def most_hours(samples: int, costs: dict[float, SampleCost]) -> tuple[float, bool]:

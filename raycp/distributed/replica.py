@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,11 +14,12 @@ import torch
 from raycp.config import RunConfig, parse_config
 from raycp.distributed.hardware import keep_freed_memory
 from raycp.errors import ClusterError
-from raycp.models import Bundle, build_classifier, build_denoiser
+from raycp.models import Bundle, Classifier, build_classifier, build_denoiser
 from raycp.purifiers import build_purifier
 from raycp.sampling.base_classifier import BaseClassifier, numerics_class, prepare_network, set_determinism
 from raycp.sampling.batch_size import fastest_batch_size
 from raycp.sampling.blocks import Block
+from raycp.sampling.composition import Composition
 from raycp.sampling.kernel import Examples, Kernel
 from raycp.sampling.noise import make_noise
 
@@ -35,6 +36,7 @@ class ReplicaSpec:
         image_index: int64 [M].
         num_classes: K.
         device: `cpu` or `cuda`.
+        core: the weights of a composition's core; None for a smoothed classifier alone.
     """
 
     config: dict[str, Any]
@@ -44,6 +46,7 @@ class ReplicaSpec:
     image_index: npt.NDArray[np.int64]
     num_classes: int
     device: str
+    core: Bundle | None = field(default=None, kw_only=True)
 
     def build(self) -> Replica:
         """The replica, in this process."""
@@ -71,6 +74,7 @@ class Replica:
         self._device = torch.device(spec.device)
         self._limit_memory()
         self.base_classifier = self._build()
+        self.core = self._build_core()
         self._noise = make_noise(
             self._config.certify.noise, spec.images, spec.image_index, self._config.certify.seed, self._device
         )
@@ -93,10 +97,13 @@ class Replica:
         self._kernel = self._make_kernel(batch_size)
         for sigma in self._config.certify.sigmas:
             self._kernel.self_test(sigma)
-        return numerics_class(self._numerics, self._device, batch_size, self._config.classifier.kind)
+        kinds = [self._config.classifier.kind]
+        if self._config.composition is not None:
+            kinds.append(self._config.composition.core.kind)
+        return numerics_class(self._numerics, self._device, batch_size, *kinds)
 
     def run(self, sigma: float, blocks: Sequence[Block]) -> tuple[Any, float]:
-        """Class counts of the blocks, int64 [R, K + 1], and the seconds it took."""
+        """Counts of the blocks, int64 [R, O + 1], see `Kernel.run`, and the seconds it took."""
         assert self._kernel is not None, "prepare comes first"
         start = time.perf_counter()
         counts = self._kernel.run(sigma, blocks)
@@ -107,16 +114,28 @@ class Replica:
         assert self._kernel is not None, "prepare comes first"
         return self._kernel.examples(sigma, images)
 
+    def core_logits(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        """Logits [B, K] of the core, float32: without a purifier, but under the numerics of the others."""
+        assert self.core is not None, "only a composition has a core"
+        return replace(self.base_classifier, classify=self.core).classified(x_BCHW)
+
     def _make_kernel(self, batch_size: int) -> Kernel:
-        return Kernel(self.base_classifier, self._noise, self._spec.num_classes, batch_size)
+        return Kernel(
+            self.base_classifier, self._noise, self._spec.num_classes, batch_size, self._composition()
+        )
+
+    def _composition(self) -> Composition | None:
+        if self.core is None or self._config.composition is None:
+            return None
+        threshold = self._config.composition.threshold
+        return Composition(threshold, self.core_logits, self._spec.images, self._device)
 
     def _build(self) -> BaseClassifier:
         self.denoiser = None
         if self._spec.purifier is not None:
             self.denoiser = build_denoiser(self._spec.purifier)
             self.denoiser.network = prepare_network(self.denoiser.network, self._numerics, self._device)
-        self.classifier = build_classifier(self._spec.classifier).to(self._device)
-        self.classifier.network = prepare_network(self.classifier.network, self._numerics, self._device)
+        self.classifier = self._classifier(self._spec.classifier)
         return BaseClassifier(
             purify=build_purifier(self._config.purifier, self.denoiser, self.classifier),
             classify=self.classifier,
@@ -124,6 +143,15 @@ class Replica:
             dtype=torch.bfloat16 if self._numerics.dtype == "bfloat16" else torch.float32,
             channels_last=bool(self._numerics.channels_last),
         )
+
+    def _build_core(self) -> Classifier | None:
+        assert (self._spec.core is None) == (self._config.composition is None)
+        return None if self._spec.core is None else self._classifier(self._spec.core)
+
+    def _classifier(self, bundle: Bundle) -> Classifier:
+        classifier = build_classifier(bundle).to(self._device)
+        classifier.network = prepare_network(classifier.network, self._numerics, self._device)
+        return classifier
 
     def _limit_memory(self) -> None:
         """Keep replicas that share a GPU to their part of it: Ray divides GPUs in name only."""
