@@ -39,7 +39,10 @@ def radius_of(n_A: int) -> float:
 
 
 def test_what_is_asked_for() -> None:
-    first, all_ = {Phase.CORE: 1, Phase.SELECTION: 10}, {Phase.CORE: 1, Phase.SELECTION: 10, Phase.ESTIMATION: 1_000}
+    first, all_ = (
+        {Phase.CORE: 1, Phase.SELECTION: 10},
+        {Phase.CORE: 1, Phase.SELECTION: 10, Phase.ESTIMATION: 1_000},
+    )
     assert rule().wanted(LABEL, tallies()) == all_
     assert rule().largest_demand() == 1_011
     skipping = rule(skip_wrong=True)
@@ -61,7 +64,10 @@ def test_the_smoothed_classifier_is_chosen() -> None:
     assert (found.core_class, found.certified_class, found.correct) == (0, 2, True)
     assert found.grid_radius == 0.25
     assert rule().used(found) == 1_011
-    p = [certify(np.array([n, 1_000 - n]), np.array([n, 1_000 - n]), SIGMA, 0.005, slack=1e-4) for n in (980, 970)]
+    p = [
+        certify(np.array([n, 1_000 - n]), np.array([n, 1_000 - n]), SIGMA, 0.005, slack=1e-4)
+        for n in (980, 970)
+    ]
     assert [found.p_A_lower, found.p_S_lower] == [q.p_A_lower for q in p]
 
 

@@ -100,7 +100,9 @@ def test_every_field_of_a_composition_enters_but_the_place_of_its_core() -> None
     for kind in ("certify", "predict"):
         base = manifest_of(config, kind)  # type: ignore[arg-type]
         assert base["fingerprint"] != fingerprint(run_config(), kind)  # type: ignore[arg-type]
-        walked = [path for path in leaves(resolved(config)) if path[0] == "composition" and path[-1] != "kind"]
+        walked = [
+            path for path in leaves(resolved(config)) if path[0] == "composition" and path[-1] != "kind"
+        ]
         assert ("composition", "threshold") in walked and ("composition", "core", "mean") in walked
         for path in walked:
             other = manifest_of(changed(config, path), kind)  # type: ignore[arg-type]

@@ -86,7 +86,8 @@ def test_false_certificates_are_no_more_than_alpha(
     rows = certified[pixels]
     assert len(rows) == COPIES
     false = sum(
-        row.predicted != ABSTAIN and row.radius > exact_radius(pixels, core_class, row.predicted) for row in rows
+        row.predicted != ABSTAIN and row.radius > exact_radius(pixels, core_class, row.predicted)
+        for row in rows
     )
     assert binomtest(false, COPIES, ALPHA, alternative="greater").pvalue > FALSE_ALARM
     assert any(row.predicted != ABSTAIN for row in rows)
@@ -105,7 +106,12 @@ def test_half_of_alpha_is_used(certified: dict[tuple[int, int], list[CompositeRo
 
 
 def test_every_case_occurs(certified: dict[tuple[int, int], list[CompositeRow]]) -> None:
-    assert {row.case for rows in certified.values() for row in rows} == {"certified", "core", "agreement", "none"}
+    assert {row.case for rows in certified.values() for row in rows} == {
+        "certified",
+        "core",
+        "agreement",
+        "none",
+    }
     assert max(row.radius for rows in certified.values() for row in rows if row.case != "certified") == 0
 
 
