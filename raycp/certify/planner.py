@@ -29,7 +29,7 @@ class Planner:
         labels_M: label of each image, int [M].
         image_index_M: index of each image in its data set, for messages, int [M].
         rule: what an image needs and what follows from its counts.
-        num_classes: K.
+        num_classes: K; 2K outcomes for a composition.
         nearest_first: images nearest to a decision come first; otherwise those that were begun.
     """
 

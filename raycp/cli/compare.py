@@ -125,7 +125,7 @@ def _print_comparison(suite: Suite, out: str, refused: Collection[str]) -> None:
 def _print_plan(methods: Mapping[str, RunConfig]) -> None:
     """A line for each method, and the sum; exits with 1 if one of them cannot be run."""
     from raycp.cli.session import most_hours, most_samples, rounded
-    from raycp.distributed.cost import sample_costs
+    from raycp.distributed.cost import core_cost, sample_costs
     from raycp.distributed.job import prepare_job
     from raycp.errors import RaycpError
     from raycp.report.formats import aligned
@@ -135,12 +135,14 @@ def _print_plan(methods: Mapping[str, RunConfig]) -> None:
     for name, config in methods.items():
         try:
             job = prepare_job("certify", config)
-            costs = sample_costs(job)
+            costs, core = sample_costs(job), core_cost(job)
         except RaycpError as err:
             failed[name] = err
             continue
         samples = most_samples(job)
         hours, measured = most_hours(samples // len(costs), costs)
+        if core is not None:
+            hours += most_hours(job.core_answers, {0.0: core})[0]
         total_samples, total_hours = total_samples + samples, total_hours + hours
         lines.append(
             [

@@ -56,9 +56,9 @@ def run_config(
             f"N = {config.certify.num_estimation} cannot certify them at any sigma"
         )
     if dry_run:
-        from raycp.distributed.cost import sample_costs
+        from raycp.distributed.cost import core_cost, sample_costs
 
-        typer.echo(plan(job, sample_costs(job)))
+        typer.echo(plan(job, sample_costs(job), core_cost(job)))
         return True
 
     from raycp.cli.display import make_display
@@ -82,8 +82,8 @@ def run_config(
     return True
 
 
-def plan(job: Job, costs: dict[float, SampleCost]) -> str:
-    """The plan of a run and its size, for --dry-run."""
+def plan(job: Job, costs: dict[float, SampleCost], core: SampleCost | None = None) -> str:
+    """The plan of a run and its size, for --dry-run; `core`: of an answer of a composition's core."""
     from raycp.models import classifier_input
 
     config = job.config
@@ -93,7 +93,7 @@ def plan(job: Job, costs: dict[float, SampleCost]) -> str:
     batch_size = config.numerics.batch_size
     batches = "measured first" if batch_size == "auto" else f"{-(-samples // batch_size):,} of {batch_size}"
     values = job.images.images[0].size
-    weights = [bundle for bundle in (job.purifier, job.classifier) if bundle is not None]
+    weights = [bundle for bundle in (job.purifier, job.classifier, job.core) if bundle is not None]
     weight_bytes = sum(array.nbytes for bundle in weights for array in bundle.state.values())
     batch_bytes = 0 if batch_size == "auto" else batch_size * values * 4
     upper = " at most (certify.skip_wrong)" if config.certify.skip_wrong else ""
@@ -107,6 +107,7 @@ def plan(job: Job, costs: dict[float, SampleCost]) -> str:
         "classifier": f"{_named(config.classifier)}, {job.classifier.parameters:,} parameters, "
         f"{job.num_classes} classes",
         "sees": classifier_input(job.classifier),
+        **_composition(job, core),
         "samples": f"{samples:,}{upper}",
         "cost": _cost(samples // len(sigmas), costs),
         "batches": batches,
@@ -125,9 +126,26 @@ def _named(section: PurifierConfig | ClassifierConfig) -> str:
     return f"{section.kind} {section.factory}" if section.kind == "python" else section.kind
 
 
+def _composition(job: Job, core: SampleCost | None) -> dict[str, str]:
+    from raycp.models import classifier_input
+
+    composition = job.config.composition
+    if composition is None or job.core is None or core is None:
+        return {}
+    hours, measured = most_hours(job.core_answers, {0.0: core})
+    return {
+        "threshold": f"{composition.threshold:g} log K: at most this entropy, and the smoothed classifier is chosen",
+        "core": f"{composition.core.kind}, {job.core.parameters:,} parameters",
+        "sees itself": classifier_input(job.core),
+        "core's cost": f"{core.operations / 1e9:,.3g} GFLOP, once per image and sigma: {job.core_answers:,} times, "
+        f"{'about ' if measured else ''}{rounded(hours)} hours",
+    }
+
+
 def most_samples(job: Job) -> int:
-    """Samples of a job that stops nowhere early."""
-    return len(job.images) * len(job.config.certify.sigmas) * job.rule.largest_demand()
+    """Noisy samples of a job that stops nowhere early."""
+    units = len(job.images) * len(job.config.certify.sigmas)
+    return units * job.rule.largest_demand() - job.core_answers
 
 
 def most_hours(samples: int, costs: dict[float, SampleCost]) -> tuple[float, bool]:

@@ -9,11 +9,20 @@ from raycp.config.base import (
     resolved,
     without_locations,
 )
-from raycp.config.certify import CertifyProtocol, Engine, Numerics, PredictProtocol, RunConfig, Sequential
+from raycp.config.certify import (
+    CertifyProtocol,
+    Composition,
+    Engine,
+    Numerics,
+    PredictProtocol,
+    RunConfig,
+    Sequential,
+)
 from raycp.config.evaluate import EvaluateProtocol
 
 __all__ = [
     "CertifyProtocol",
+    "Composition",
     "Engine",
     "EvaluateProtocol",
     "Frozen",

@@ -162,14 +162,40 @@ class Engine(Frozen):
         return self
 
 
+class Composition(Frozen):
+    """ACES (Horvath et al. 2022, arXiv 2204.00487): where the base classifier is unsure, a core classifier answers."""
+
+    threshold: Annotated[Float, Field(ge=0, le=1)]
+    """Entropy of the base classifier's softmax on a noisy image, in units of log K, up to which it counts as sure. The
+    smoothed classifier answers where that holds with probability above 1/2."""
+    core: ClassifierConfig
+    """Answers elsewhere; sees the image itself, without noise and purifier."""
+
+
 class RunConfig(Frozen):
     """Everything `raycp certify` needs to know; `predict` and `evaluate` are for the commands of these names."""
 
     data: DataConfig
     purifier: PurifierConfig
     classifier: ClassifierConfig
+    composition: Composition | None = None
+    """Certify and predict a composition with a core classifier; null: the smoothed classifier alone. `evaluate`
+    measures purifier and classifier, in which it has no part."""
     certify: CertifyProtocol = CertifyProtocol()
     predict: PredictProtocol = PredictProtocol()
     evaluate: EvaluateProtocol = EvaluateProtocol()
     numerics: Numerics = Numerics()
     engine: Engine = Engine()
+
+    @model_validator(mode="after")
+    def _composition_by_the_fixed_rule(self) -> RunConfig:
+        if self.composition is None:
+            return self
+        for key, allowed in (("rule", "fixed"), ("bound", "one_sided")):
+            given = getattr(self.certify, key)
+            if given != allowed:
+                raise ValueError(
+                    f"certify.{key} must be {allowed} with a composition, got {given}: its certificate is proved for "
+                    "one-sided bounds on N samples of selector and classifier, at alpha/2 each."
+                )
+        return self

@@ -59,6 +59,22 @@ def sample_costs(job: Job, timed: bool = True) -> dict[float, SampleCost]:
     return costs
 
 
+def core_cost(job: Job) -> SampleCost | None:
+    """One answer of a composition's core, which an image costs once at each sigma; None without a composition."""
+    replica = job.on_cpu(plain=job.config.numerics.device == "cuda")
+    if replica.core is None:
+        return None
+    image = job.first_image()[None]
+    counter, seconds = FlopCounterMode(display=False), None
+    with counter, torch.no_grad():
+        replica.core(image)
+    if job.config.numerics.device == "cpu":
+        begin = time.perf_counter()
+        replica.core_logits(image)
+        seconds = time.perf_counter() - begin
+    return SampleCost(float(counter.get_total_flops()), 0, seconds)
+
+
 def recorded_costs(job: Job) -> dict[str, dict[str, Any]]:
     """What config.json keeps of them, by sigma: `operations` and `evaluations` of a sample."""
     return {

@@ -9,20 +9,21 @@ import numpy as np
 import torch
 
 from raycp.certify.boundaries import BoundaryTable, boundary_tables
+from raycp.certify.composition import CompositionPredictRule, CompositionRule
 from raycp.certify.planner import Planner
 from raycp.certify.radii import largest_radii, table_radii
 from raycp.certify.rules import FixedRule, PredictRule, Rule
 from raycp.certify.sequential import sequential_rule
-from raycp.config import EvaluateProtocol, RunConfig, resolved
+from raycp.config import Composition, EvaluateProtocol, RunConfig, resolved
 from raycp.config.missing import require_files
 from raycp.config.models import PythonPurifier
 from raycp.data import ImageSet, load_images, require_grid
 from raycp.distributed.replica import Replica, ReplicaSpec
-from raycp.errors import DataError
-from raycp.models import Bundle, check_models, hashes, read_classifier, read_purifier
+from raycp.errors import DataError, ModelError
+from raycp.models import Bundle, check_core, check_models, hashes, read_classifier, read_purifier
 from raycp.runs import RunDirectory, make_manifest
 from raycp.runs.boundaries import read_boundaries
-from raycp.runs.manifest import Kind
+from raycp.runs.manifest import Kind, num_outcomes
 from raycp.sampling.base_classifier import choose_device
 from raycp.sampling.discrete_gaussian import discrete_gaussian
 from raycp.sampling.purifier_check import check_purifier
@@ -45,6 +46,7 @@ class Job:
         dropped_radii: default radii that N cannot certify.
         tables: the boundaries of a decide or anytime run.
         caps: values of N before an extension, under e_process.
+        core: weights of a composition's core; None for a smoothed classifier alone.
     """
 
     kind: Kind
@@ -58,6 +60,7 @@ class Job:
     dropped_radii: list[float]
     tables: dict[float, BoundaryTable] | None = None
     caps: tuple[int, ...] = ()
+    core: Bundle | None = None
 
     @property
     def spec(self) -> ReplicaSpec:
@@ -70,23 +73,33 @@ class Job:
             image_index=self.images.indices,
             num_classes=self.num_classes,
             device=self.config.numerics.device,
+            core=self.core,
         )
 
     @property
     def rule(self) -> Rule:
         """The sampling rule."""
+        composed = self.core is not None
         if self.kind == "predict":
-            return PredictRule(self.config.predict)
+            return (CompositionPredictRule if composed else PredictRule)(self.config.predict)
         protocol = self.config.certify
+        if composed:
+            return CompositionRule(protocol, self.slack, self.radii)
         if protocol.rule == "fixed":
             return FixedRule(protocol, self.slack, self.radii)
         return sequential_rule(protocol, self.slack, self.radii, self.tables, self.caps)
+
+    @property
+    def core_answers(self) -> int:
+        """How often a composition's core is asked: once for each image and sigma; otherwise 0."""
+        return 0 if self.core is None else len(self.images) * len(self.config.certify.sigmas)
 
     def planner(self, nearest_first: bool = False) -> Planner:
         """A planner with nothing drawn yet."""
         images = self.images
         sigmas = self.config.certify.sigmas
-        return Planner(sigmas, images.labels, images.indices, self.rule, self.num_classes, nearest_first)
+        outcomes = num_outcomes(self.num_classes, self.core is not None)
+        return Planner(sigmas, images.labels, images.indices, self.rule, outcomes, nearest_first)
 
     def with_batch_size(self, batch_size: int) -> Job:
         """The job with its batch shape fixed."""
@@ -110,7 +123,11 @@ class Job:
         return make_manifest(
             self.kind,
             self.config,
-            weights=hashes(purifier=self.purifier, classifier=self.classifier),
+            weights=hashes(
+                purifier=self.purifier,
+                classifier=self.classifier,
+                **({} if self.core is None else {"core": self.core}),
+            ),
             data={
                 "sha256": self.images.sha256,
                 "source": self.images.source,
@@ -123,7 +140,10 @@ class Job:
             "radii": self.radii,
             "slack": {str(sigma): value for sigma, value in self.slack.items()},
             "reach": {
-                str(sigma): value for sigma, value in largest_radii(self.config.certify, self.slack).items()
+                str(sigma): value
+                for sigma, value in largest_radii(
+                    self.config.certify, self.slack, self.core is not None
+                ).items()
             },
         }
 
@@ -149,6 +169,8 @@ class Job:
             self.first_image(),
             self.config.certify.sigmas,
         )
+        if replica.core is not None:
+            check_core(replica.core, self.first_image())
         return self
 
     def first_image(self) -> torch.Tensor:
@@ -192,9 +214,10 @@ def prepare_job(kind: Kind, config: RunConfig) -> Job:
         MissingFilesError: files that the configuration names are not there; all of them, and where they come from.
         DataError, ModelError, ConfigError: what is missing, damaged or does not fit, by name.
     """
-    require_files(
-        config if kind == "evaluate" else config.model_copy(update={"evaluate": EvaluateProtocol()})
-    )
+    other: dict[str, Any] = {"composition": None} if kind == "evaluate" else {"evaluate": EvaluateProtocol()}
+    require_files(config.model_copy(update=other))
+    if kind == "evaluate":
+        config = config.model_copy(update=other)
     images = load_images(config.data)
     sigmas = config.certify.sigmas
     slack = dict.fromkeys(sigmas, 0.0)
@@ -202,7 +225,8 @@ def prepare_job(kind: Kind, config: RunConfig) -> Job:
         images = require_grid(images)
         values = int(np.prod(images.images.shape[1:]))
         slack = {sigma: discrete_gaussian(sigma).slack(values) for sigma in sigmas}
-    radii, dropped = table_radii(config.certify, slack) if kind == "certify" else ([], [])
+    composed = config.composition is not None
+    radii, dropped = table_radii(config.certify, slack, composed) if kind == "certify" else ([], [])
     sequential = kind == "certify" and config.certify.rule in ("decide", "anytime")
     device = choose_device(config.numerics, config.engine.gpus_per_replica)
     channels_last = config.numerics.channels_last
@@ -217,6 +241,7 @@ def prepare_job(kind: Kind, config: RunConfig) -> Job:
             f"image {images.indices[worst]} of {images.source} has label {images.labels[worst]}, but the classifier "
             f"has {num_classes} classes (0 to {num_classes - 1}): data and classifier do not belong together."
         )
+    core = None if config.composition is None else _read_core(config.composition, num_classes)
     job = Job(
         kind=kind,
         config=config.model_copy(update={"numerics": numerics}),
@@ -228,8 +253,20 @@ def prepare_job(kind: Kind, config: RunConfig) -> Job:
         radii=radii,
         dropped_radii=dropped,
         tables=boundary_tables(config.certify, slack, radii) if sequential else None,
+        core=core,
     )
     return job.checked()
+
+
+def _read_core(composition: Composition, num_classes: int) -> Bundle:
+    core = read_classifier(composition.core)
+    found = int(core.recipe["num_classes"])
+    if found != num_classes:
+        raise ModelError(
+            f"composition.core has {found} classes and classifier {num_classes}: core and classifier must know the "
+            "same classes, in the same order."
+        )
+    return core
 
 
 def _displayed(images: np.ndarray) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,14 @@ from raycp.config import RunConfig, parse_config
 from raycp.config.models import PythonPurifier
 from raycp.distributed.hardware import keep_freed_memory
 from raycp.errors import ClusterError
-from raycp.models import Bundle, Denoiser, build_classifier, build_denoiser, build_python_purifier
+from raycp.models import (
+    Bundle,
+    Classifier,
+    Denoiser,
+    build_classifier,
+    build_denoiser,
+    build_python_purifier,
+)
 from raycp.purifiers import build_purifier
 from raycp.purifiers.python import hold_to_contract, network_of
 from raycp.sampling.base_classifier import (
@@ -29,6 +36,7 @@ from raycp.sampling.base_classifier import (
 )
 from raycp.sampling.batch_size import fastest_batch_size
 from raycp.sampling.blocks import Block
+from raycp.sampling.composition import Composition
 from raycp.sampling.kernel import Examples, Kernel
 from raycp.sampling.noise import make_noise
 
@@ -45,6 +53,7 @@ class ReplicaSpec:
         image_index: int64 [M].
         num_classes: K.
         device: `cpu` or `cuda`.
+        core: the weights of a composition's core; None for a smoothed classifier alone.
     """
 
     config: dict[str, Any]
@@ -54,6 +63,7 @@ class ReplicaSpec:
     image_index: npt.NDArray[np.int64]
     num_classes: int
     device: str
+    core: Bundle | None = field(default=None, kw_only=True)
 
     def build(self) -> Replica:
         """The replica, in this process."""
@@ -81,6 +91,7 @@ class Replica:
         self._device = torch.device(spec.device)
         self._limit_memory()
         self.base_classifier = self._build()
+        self.core = self._build_core()
         self._noise = make_noise(
             self._config.certify.noise, spec.images, spec.image_index, self._config.certify.seed, self._device
         )
@@ -103,10 +114,13 @@ class Replica:
         self._kernel = self._make_kernel(batch_size)
         for sigma in self._config.certify.sigmas:
             self._kernel.self_test(sigma)
-        return numerics_class(self._numerics, self._device, batch_size, self._config.classifier.kind)
+        kinds = [self._config.classifier.kind]
+        if self._config.composition is not None:
+            kinds.append(self._config.composition.core.kind)
+        return numerics_class(self._numerics, self._device, batch_size, *kinds)
 
     def run(self, sigma: float, blocks: Sequence[Block]) -> tuple[Any, float]:
-        """Class counts of the blocks, int64 [R, K + 1], and the seconds it took."""
+        """Counts of the blocks, int64 [R, O + 1], see `Kernel.run`, and the seconds it took."""
         assert self._kernel is not None, "prepare comes first"
         start = time.perf_counter()
         counts = self._kernel.run(sigma, blocks)
@@ -117,12 +131,24 @@ class Replica:
         assert self._kernel is not None, "prepare comes first"
         return self._kernel.examples(sigma, images)
 
+    def core_logits(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        """Logits [B, K] of the core, float32: without a purifier, but under the numerics of the others."""
+        assert self.core is not None, "only a composition has a core"
+        return replace(self.base_classifier, classify=self.core).classified(x_BCHW)
+
     def _make_kernel(self, batch_size: int) -> Kernel:
-        return Kernel(self.base_classifier, self._noise, self._spec.num_classes, batch_size)
+        return Kernel(
+            self.base_classifier, self._noise, self._spec.num_classes, batch_size, self._composition()
+        )
+
+    def _composition(self) -> Composition | None:
+        if self.core is None or self._config.composition is None:
+            return None
+        threshold = self._config.composition.threshold
+        return Composition(threshold, self.core_logits, self._spec.images, self._device)
 
     def _build(self) -> BaseClassifier:
-        self.classifier = build_classifier(self._spec.classifier).to(self._device)
-        self.classifier.network = prepare_network(self.classifier.network, self._numerics, self._device)
+        self.classifier = self._classifier(self._spec.classifier)
         return BaseClassifier(
             purify=self._build_purifier(),
             classify=self.classifier,
@@ -147,6 +173,15 @@ class Replica:
             self.denoiser.network = prepare_network(self.denoiser.network, self._numerics, self._device)
             self.purifier_network = self.denoiser.network
         return build_purifier(config, self.denoiser, self.classifier)
+
+    def _build_core(self) -> Classifier | None:
+        assert (self._spec.core is None) == (self._config.composition is None)
+        return None if self._spec.core is None else self._classifier(self._spec.core)
+
+    def _classifier(self, bundle: Bundle) -> Classifier:
+        classifier = build_classifier(bundle).to(self._device)
+        classifier.network = prepare_network(classifier.network, self._numerics, self._device)
+        return classifier
 
     def _limit_memory(self) -> None:
         """Keep replicas that share a GPU to their part of it: Ray divides GPUs in name only."""

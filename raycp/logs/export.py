@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from raycp.errors import ConfigError
 from raycp.logs.lines import FIELD_COLUMNS
+from raycp.report.conditions import conditions
 from raycp.report.numerals import exact
 from raycp.report.results import SigmaResults, read_sigmas
 from raycp.runs import RunResults
@@ -93,6 +94,12 @@ def _exported(run: RunResults, results: SigmaResults, digits: int) -> ExportedLo
         for index, label, predicted, radius, correct, seconds in rows
     ]
     notes = []
+    setup = conditions(run)
+    if setup.core is not None and setup.alpha is not None:
+        notes.append(
+            f"{where}: a composition with the core {setup.core}; a radius above 0 follows from two bounds at alpha/2 = "
+            f"{exact(setup.alpha / 2)} each, which the log does not say."
+        )
     if results.decided < results.num_images:
         notes.append(
             f"{where}: partial, {results.decided:,} of {results.num_images:,} images are decided; the log does not say "

@@ -5,7 +5,7 @@ diffusers and timm are imported by the functions that need them: each takes seco
 
 from raycp.models.base_classifier import Classifier
 from raycp.models.bundle import Bundle, hashes
-from raycp.models.check import check_models
+from raycp.models.check import check_core, check_models
 from raycp.models.classifier import build_classifier, classifier_input, read_classifier
 from raycp.models.classifier_directory import save_classifier
 from raycp.models.denoiser import Denoiser, Parametrisation
@@ -25,6 +25,7 @@ __all__ = [
     "build_classifier",
     "build_denoiser",
     "build_python_purifier",
+    "check_core",
     "check_models",
     "classifier_input",
     "hashes",

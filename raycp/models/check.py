@@ -65,6 +65,40 @@ def check_models(
         _require_logits(logits_BK, classifier.num_classes, sigma)
 
 
+def check_core(core: Classifier, image_CHW: Tensor) -> None:
+    """Let the core of a composition classify one image.
+
+    Args: see `check_models`.
+
+    Raises:
+        ModelError: as there, of `composition.core`.
+    """
+    shape = "x".join(map(str, image_CHW.shape))
+    if core.in_channels is not None and core.in_channels != image_CHW.shape[0]:
+        raise ModelError(
+            f"the images are {shape}, {image_CHW.shape[0]} channel(s), but composition.core (in_channels, mean and "
+            f"std) takes {core.in_channels}: choose the network or the data set so that they agree."
+        )
+    with torch.no_grad():
+        try:
+            logits_BK = core(image_CHW[None])
+        except _REFUSALS as err:
+            raise ModelError(
+                f"the network of composition.core fails on {shape} images: {err} (composition.core.resize changes the "
+                "size it sees)."
+            ) from err
+    if not isinstance(logits_BK, Tensor) or logits_BK.shape != (1, core.num_classes):
+        got = list(logits_BK.shape) if isinstance(logits_BK, Tensor) else type(logits_BK).__name__
+        raise ModelError(
+            f"composition.core must return logits [1, {core.num_classes}] for one image "
+            f"(composition.core.num_classes), got {got}."
+        )
+    if not bool(torch.isfinite(logits_BK).all()):
+        raise ModelError(
+            "composition.core returns NaN or infinite logits for the checked image; look for NaN in its weights."
+        )
+
+
 def _require_channels(channels: int, shape: str, denoiser: Denoiser | None, classifier: Classifier) -> None:
     networks = [("the classifier's network", "classifier.in_channels, mean and std", classifier.in_channels)]
     if denoiser is not None:

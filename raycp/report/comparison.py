@@ -50,7 +50,8 @@ def method_rows(runs: Sequence[RunLike], table: Table) -> list[MethodRow]:
 def _method_row(run: RunLike, row: TableRow) -> MethodRow:
     setup = conditions(run)
     cost = (run.config.get("sample_cost") or {}).get(str(row.sigma), {})
-    return MethodRow(row, setup.classifier, setup.data, cost.get("evaluations"), cost.get("operations"))
+    classifier = setup.classifier if setup.core is None else f"{setup.classifier} or the core {setup.core}"
+    return MethodRow(row, classifier, setup.data, cost.get("evaluations"), cost.get("operations"))
 
 
 def comparison_text(table: Table, rows: Sequence[MethodRow]) -> str:

@@ -78,10 +78,16 @@ class Conditions:
     """The files that an import was made from; none for a run of raycp."""
     reach: Mapping[float, float]
     """Per sigma, the largest radius that its rule can certify, pixel units, as the run recorded it."""
+    composition: str | None = None
+    """What is certified in place of the smoothed classifier, as a sentence; None: that one."""
+    core: str | None = None
+    """The core classifier of a composition."""
 
     @property
     def bound_in_words(self) -> str:
         """The confidence bound, as a noun phrase."""
+        if self.composition is not None:
+            return f"{_in_words(self.bound, _BOUNDS)}, at α/2; likewise of the choice, on the same samples"
         return _SEQUENTIAL[self.rule] if self.rule in _SEQUENTIAL else _in_words(self.bound, _BOUNDS)
 
     @property
@@ -149,6 +155,8 @@ def conditions(run: RunLike) -> Conditions:
         ),
         image_index=None if image_index is None else tuple(int(index) for index in image_index),
         reach={float(sigma): float(radius) for sigma, radius in (run.config.get("reach") or {}).items()},
+        composition=_composition(config.get("composition")),
+        core=_classifier(config["composition"]["core"]) if config.get("composition") else None,
     )
 
 
@@ -165,6 +173,16 @@ def _purifier(section: Mapping[str, Any] | None) -> str:
     if section and kind == "python":
         return f"purification by {section['factory']}"
     return _in_words(kind, _PURIFIERS)
+
+
+def _composition(section: Mapping[str, Any] | None) -> str | None:
+    if section is None:
+        return None
+    return (
+        "Certified is a composition (ACES): the smoothed classifier answers where the entropy of the base classifier's "
+        f"softmax is at most {exact(section['threshold'])} log K with probability above 1/2; elsewhere "
+        f"{_classifier(section['core'])} does, on the image itself, and the radius is 0."
+    )
 
 
 def _classifier(section: Mapping[str, Any] | None) -> str:

@@ -21,6 +21,7 @@ COLUMNS = (
     "of",
     "samples",
     "outcome",
+    "case",
 )
 """Columns of `image_rows`, and of images.csv."""
 OUTCOMES = {
@@ -30,6 +31,14 @@ OUTCOMES = {
     "skipped": "not estimated, selected class is wrong",
     "undecided": "still being sampled",
 }
+
+CASES = {
+    "certified": "The selector chose the smoothed classifier.",
+    "core": "The selector chose the core classifier.",
+    "agreement": "The selector abstained; core and smoothed classifier say the same class.",
+    "none": "",
+}
+"""What a row of a composition follows from, by its column `case`."""
 
 
 def image_rows(label: str, run: RunLike, class_names: Sequence[str] | None) -> list[dict[str, Any]]:
@@ -43,7 +52,8 @@ def image_rows(label: str, run: RunLike, class_names: Sequence[str] | None) -> l
     Returns:
         Records with the keys `COLUMNS`: `certified` is a class, empty without a certificate; `radius` and `p_A` (the
         lower bound) are text, rounded down; `votes` of `of` estimation samples are for the selected class. None where
-        the run did not record it.
+        the run did not record it, or where the core of a composition answers, whose class has no votes. `case` is what
+        a composition's row follows from, None for a smoothed classifier alone.
     """
 
     def name(number: int) -> str:
@@ -54,13 +64,16 @@ def image_rows(label: str, run: RunLike, class_names: Sequence[str] | None) -> l
     for row in run.certificates.sort_by([("sigma", "ascending"), ("image_index", "ascending")]).to_pylist():
         outcome = _outcome(row)
         certified = row["predicted"] != ABSTAIN and outcome != "skipped"
-        bound = row.get("p_A_lower")
+        case = row.get("case")
+        bound, votes, of = row.get("p_A_lower"), row.get("n_A"), row.get("n")
+        if case is not None and row["selected"] != row["certified_class"]:
+            bound = votes = of = None
         values = (
             label, row["sigma"], row["image_index"], name(row["label"]),
             name(row["predicted"]) if certified else "",
             round_down(row["radius"], 3) if certified else "",
             None if bound is None or not certified else round_down(bound, 4),
-            row.get("n_A"), row.get("n"), row["samples"], outcome,
+            votes, of, row["samples"], outcome, case,
         )  # fmt: skip
         rows.append(dict(zip(COLUMNS, values, strict=True)))
     return rows

@@ -7,7 +7,7 @@
   const body = section.querySelector("tbody");
   const count = section.querySelector("output");
   const more = section.querySelector("#more-images");
-  const [RUN, SIGMA, IMAGE, LABEL, CERTIFIED, RADIUS, BOUND, VOTES, OF, SAMPLES, OUTCOME] = Array(11).keys();
+  const [RUN, SIGMA, IMAGE, LABEL, CERTIFIED, RADIUS, BOUND, VOTES, OF, SAMPLES, OUTCOME, CASE] = Array(12).keys();
   const several = new Set(rows.map((row) => row[RUN])).size > 1;
   const PAGE = 25;
   let order = { column: RADIUS, down: true };
@@ -55,7 +55,7 @@
     wide.colSpan = line.children.length;
     const text = document.createElement("p");
     const share = row[OF] ? ` Of ${row[OF].toLocaleString("en")} estimation samples ${row[VOTES].toLocaleString("en")} were for the selected class (${(100 * row[VOTES] / row[OF]).toFixed(1)}%).` : "";
-    text.textContent = `Image ${row[IMAGE]} at σ = ${row[SIGMA]}: ${section.dataset[row[OUTCOME]]}.${share}`;
+    text.textContent = `Image ${row[IMAGE]} at σ = ${row[SIGMA]}: ${section.dataset[row[OUTCOME]]}.${share}${row[CASE] ? ` ${section.dataset[`case_${row[CASE]}`]}` : ""}`;
     wide.append(text);
     const samples = samplesOf(row);
     for (const figure of samples) wide.append(figure.cloneNode(true));

@@ -18,7 +18,7 @@ from raycp.report.conditions import NOT_RECORDED, Conditions, conditions
 from raycp.report.curve_plot import draw_curves
 from raycp.report.curves import Curve
 from raycp.report.examples import COLUMNS, Examples, png, read_examples
-from raycp.report.image_rows import OUTCOMES, image_rows, script_data
+from raycp.report.image_rows import CASES, OUTCOMES, image_rows, script_data
 from raycp.report.numerals import DASH, duration, exact, percent
 from raycp.report.provenance import configuration_text, numerics_in_words, recorded_facts, report_command
 from raycp.report.results import RunLike, SigmaResults, labels_of, read_sigmas
@@ -95,6 +95,7 @@ def render_page(
             rows=rows,
             data=script_data(rows),
             outcomes=OUTCOMES,
+            cases=CASES,
             script=script,
             script_source=_allowed(script) if rows else "",
             table=table,

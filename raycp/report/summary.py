@@ -27,6 +27,8 @@ def summary(rows: Sequence[TableRow], setup: Conditions) -> str:
         f"Each certificate selects its class with N0 = {_count(setup.num_selection)} samples and bounds the "
         f"probability of that class with {setup.samples_in_words} fresh ones ({setup.bound_in_words}).",
     ]
+    if setup.composition is not None:
+        sentences.append(setup.composition)
     if setup.alpha is None:
         sentences.append(f"The failure probability α of a certificate is {NOT_RECORDED}.")
     else:

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from raycp.errors import ConfigError, StorageError
+from raycp.runs.manifest import is_composed
 from raycp.runs.run_directory import RunDirectory, RunResults, read_run
 from raycp.runs.tables import to_parquet
 from raycp.sampling.blocks import Phase
@@ -85,6 +86,11 @@ def _require_full(run: RunResults) -> None:
     if run.config["kind"] != "certify":
         raise ConfigError(
             f"{run.path} is a run of `raycp {run.config['kind']}`; take one of `raycp certify`."
+        )
+    if is_composed(run.config):
+        raise ConfigError(
+            f"{run.path} is of a composition with a core classifier (composition); the cascade is of the smoothed "
+            "classifier alone. Take a run without composition."
         )
     protocol = run.config["config"]["certify"]
     if len(protocol["sigmas"]) < 2:

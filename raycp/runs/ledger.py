@@ -53,7 +53,7 @@ class Ledger:
         storage: the run directory.
         fingerprint: of the run; every file carries it, and a file of another run is refused.
         image_index_M: dataset indices of the run's images, int64 [M].
-        num_classes: K.
+        num_classes: K; 2K outcomes for a composition.
         cuts: per phase, sample numbers across which ranges are not joined.
     """
 

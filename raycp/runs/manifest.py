@@ -38,8 +38,8 @@ def make_manifest(
     Args:
         kind: what the run computes.
         config: with `numerics.device` and `numerics.batch_size` resolved to the values in force.
-        weights: SHA-256 over the tensors of each model (`purifier`, `classifier`; for an evaluation `features` and
-            `perceptual`), None where there is none.
+        weights: SHA-256 over the tensors of each model (`purifier`, `classifier`; of a composition `core`; for an
+            evaluation `features` and `perceptual`), None where there is none.
         data: `sha256` of the selected images, `source`, `image_index`, `class_names`.
         num_classes: K.
     """
@@ -55,6 +55,16 @@ def make_manifest(
         "versions": {"python": platform.python_version(), **_versions()},
         "git_commit": _git_commit(),
     }
+
+
+def is_composed(manifest: Mapping[str, Any]) -> bool:
+    """Whether a run is of a composition, by the content of its config.json."""
+    return (manifest.get("config") or {}).get("composition") is not None
+
+
+def num_outcomes(num_classes: int, composed: bool) -> int:
+    """Outcomes that the counts of a run are over: classes or, of a composition, choices and classes."""
+    return num_classes * (2 if composed else 1)
 
 
 def manifest_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
@@ -83,6 +93,8 @@ def _identity(
     del content["engine"]
     for other in {"predict", "evaluate"} - {kind}:
         del content[other]
+    if config.composition is None:  # so that runs of before there were any keep their fingerprint
+        del content["composition"]
     if kind == "certify":
         if config.certify.rule == "e_process":  # it has no last look: more samples may always be added
             del content["certify"]["num_estimation"]

@@ -18,7 +18,7 @@ from raycp.certify.rules import UNDECIDED
 from raycp.errors import RunMismatchError, StorageError
 from raycp.runs.boundaries import digest, write_boundaries
 from raycp.runs.ledger import Ledger
-from raycp.runs.manifest import manifest_differences
+from raycp.runs.manifest import is_composed, manifest_differences, num_outcomes
 from raycp.runs.tables import DamagedTableError, from_parquet, to_parquet
 from raycp.sampling.blocks import Phase
 from raycp.storage import Storage
@@ -47,8 +47,8 @@ class RunDirectory:
         self, image_index_M: np.ndarray, cuts: Mapping[Phase, Collection[int]] | None = None
     ) -> Ledger:
         """The ledger of counts; ranges of samples are not joined across `cuts`."""
-        fingerprint, num_classes = self.manifest["fingerprint"], self.manifest["num_classes"]
-        return Ledger(self.storage, fingerprint, image_index_M, num_classes, cuts)
+        outcomes = num_outcomes(self.manifest["num_classes"], is_composed(self.manifest))
+        return Ledger(self.storage, self.manifest["fingerprint"], image_index_M, outcomes, cuts)
 
     def write_results(self, table: pa.Table) -> None:
         """Write the derived table; it is made from the ledger and may be written again."""

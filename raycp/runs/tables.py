@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raycp.certify.units import Outcome
+from raycp.runs.manifest import is_composed
 
 
 def _field(name: str, kind: pa.DataType, unit: str) -> pa.Field:
@@ -60,6 +61,43 @@ PREDICTIONS = pa.schema(
     ]
 )
 SCHEMAS = {"certify": CERTIFICATES, "predict": PREDICTIONS}
+_CORE_CLASS = _field("core_class", pa.int64(), "class that the core gives the image; -1: not known")
+_OF_COMPOSITIONS = {
+    "certify": [
+        _field(
+            "case", pa.string(), "what decides: certified | core (the selector's choice) | agreement | none"
+        ),
+        _CORE_CLASS,
+        _field(
+            "certified_class",
+            pa.int64(),
+            "smoothed classifier: class with most selection samples, n_A is of it",
+        ),
+        _field("choice", pa.string(), "choice with most selection samples: certified | core | unknown"),
+        _field("n_S", pa.int64(), "estimation samples of that choice"),
+        _field("p_S_lower", pa.float64(), "probability"),
+    ],
+    "predict": [
+        _CORE_CLASS,
+        _field("n_certified", pa.int64(), "samples on which the selector chooses the certified classifier"),
+    ],
+}
+_UNITS_OF_COMPOSITIONS = {
+    "selected": "class of the composition by the selection samples: of the core where `choice` is core",
+    "samples": "noisy samples the row is made from, all phases, and one for the core",
+}
+
+
+def schema_of(kind: str, composed: bool) -> pa.Schema:
+    """The columns of a run's table; of a composition with those that say what it follows from."""
+    if not composed:
+        return SCHEMAS[kind]
+    units = _UNITS_OF_COMPOSITIONS
+    fields = [
+        field.with_metadata({"unit": units[field.name]}) if field.name in units else field
+        for field in SCHEMAS[kind]
+    ]
+    return pa.schema([*fields, *_OF_COMPOSITIONS[kind]])
 
 
 class DamagedTableError(Exception):
@@ -81,7 +119,7 @@ def result_table(
         labels_M, image_index_M: of the run's images.
         metadata: goes into the file's schema metadata; `fingerprint` and the run's `config.json` content.
     """
-    schema = SCHEMAS[kind]
+    schema = schema_of(kind, is_composed(metadata))
     ordered = sorted(outcomes, key=lambda outcome: (outcome.sigma, outcome.image))
     images = np.array([outcome.image for outcome in ordered], dtype=np.int64)
     common = {

@@ -140,9 +140,7 @@ def set_determinism(threads: int) -> None:
     torch.backends.cudnn.allow_tf32 = False
 
 
-def numerics_class(
-    numerics: Numerics, device: torch.device, batch_size: int, classifier_kind: str | None = None
-) -> str:
+def numerics_class(numerics: Numerics, device: torch.device, batch_size: int, *classifier_kinds: str) -> str:
     """What the executed function depends on beside weights and input; counts are bit-identical within one class."""
     if device.type == "cuda":
         where = f"cuda {torch.cuda.get_device_name(device)}, cuda {torch.version.cuda}"
@@ -151,8 +149,7 @@ def numerics_class(
     options = [numerics.dtype, f"batch {batch_size}", f"torch {torch.__version__}"]
     # The networks' own code.
     libraries = ["diffusers", "timm"]
-    if classifier_kind in ("torchvision", "transformers"):
-        libraries.append(classifier_kind)
+    libraries += [kind for kind in ("torchvision", "transformers") if kind in classifier_kinds]
     options += [f"{library} {version(library)}" for library in libraries]
     options += ["channels_last"] * bool(numerics.channels_last) + ["compiled"] * numerics.compile
     return ", ".join([where, *options])

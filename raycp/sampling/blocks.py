@@ -14,6 +14,8 @@ class Phase(IntEnum):
     ESTIMATION = 1
     PREDICTION = 2
     EVALUATION = 3
+    CORE = 4
+    """Not a stream: its one sample is the image itself, without noise, as the core of a composition sees it."""
 
 
 class Block(NamedTuple):

@@ -80,8 +80,13 @@ def forecast(
         seed: of the replayed votes.
 
     Raises:
-        ConfigError: no noise level of the configuration is in the source.
+        ConfigError: no noise level of the configuration is in the source, or it is of a composition.
     """
+    if config.composition is not None:
+        raise ConfigError(
+            "composition: raycp plan replays the rule of a smoothed classifier, not that of a composition, which has a "
+            "fixed number of samples: `raycp certify CONFIG --out RUN --dry-run` tells it."
+        )
     wanted, notes = _sigmas(config, source, sigma)
     protocol = config.certify
     rates = {s: samples_per_second or recorded_throughput(source, s) for s in wanted}

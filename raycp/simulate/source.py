@@ -12,6 +12,7 @@ from raycp.errors import ConfigError
 from raycp.logs.published_log import read_log
 from raycp.report.results import read_sigmas
 from raycp.runs import RunResults, read_run
+from raycp.runs.manifest import is_composed
 from raycp.runs.run_directory import IMPORTED
 from raycp.simulate.images import LogConditions, ReplayedImages, images_of_log, images_of_run, is_run
 from raycp.simulate.rules import ReplayConfig
@@ -26,7 +27,8 @@ class Source:
 
     Raises:
         DataError, StorageError: there is none, or it cannot be read.
-        ConfigError: `written_with` is given for a run, or it is a directory of `raycp logs import`.
+        ConfigError: `written_with` is given for a run, or it is a directory of `raycp logs import` or a run of a
+            composition.
     """
 
     def __init__(self, location: str, written_with: LogConditions | None = None) -> None:
@@ -34,6 +36,11 @@ class Source:
         self.run: RunResults | None = read_run(location) if is_run(location) else None
         if self.run is not None and self.run.config["kind"] == IMPORTED:
             raise ConfigError(f"{location} is an imported log: it has no votes. Give the log file itself.")
+        if self.run is not None and is_composed(self.run.config):
+            raise ConfigError(
+                f"{location} is of a composition with a core classifier: its certificates do not follow from the votes "
+                "for one class, which is what is replayed. Give a run without composition."
+            )
         if self.run is not None and written_with is not None:
             raise ConfigError(
                 f"{location} is a run, which records N, alpha and the votes of abstained images itself: leave out "

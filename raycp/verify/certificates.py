@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from raycp.config import differences
 from raycp.verify.boundaries import Tables
 from raycp.verify.checks import Check
-from raycp.verify.ledger import ESTIMATION, SELECTION, Ledger, Unit
+from raycp.verify.composition import composite_row_of
+from raycp.verify.ledger import PHASES, Ledger, Unit
 from raycp.verify.parquet import UnreadableError, fingerprint_in, read_table
 from raycp.verify.record import Record
 from raycp.verify.rules import UNDECIDED, Row, row_of
@@ -20,6 +21,10 @@ _COLUMNS = {
     "radius": "double", "grid_radius": "double?", "p_A_lower": "double", "p_B_upper": "double", "n_A": "int64",
     "n": "int64", "n0": "int64", "correct": "bool", "stop_reason": "string", "samples": "int64", "seconds": "double",
     "numerics": "string",
+}  # fmt: skip
+_OF_COMPOSITIONS = {
+    "case": "string", "core_class": "int64", "certified_class": "int64", "choice": "string", "n_S": "int64",
+    "p_S_lower": "double",
 }  # fmt: skip
 _NOT_COMPARED = {"seconds"}
 
@@ -92,7 +97,8 @@ def check_certificates(
 def _stored(check: Check, record: Record) -> dict[Key, list[Row]]:
     """Rows of the table, by (sigma, image); with the file's fingerprint and copy of config.json checked."""
     try:
-        table = read_table(record.storage.read(CERTIFICATES), _COLUMNS)
+        columns = _COLUMNS | (_OF_COMPOSITIONS if record.config.composition is not None else {})
+        table = read_table(record.storage.read(CERTIFICATES), columns)
     except UnreadableError as err:
         check.failures.append(f"{CERTIFICATES}: {err}")
         return {}
@@ -117,8 +123,11 @@ def _stored(check: Check, record: Record) -> dict[Key, list[Row]]:
 
 def _derived(terms: Terms, tables: Tables, unit: Unit, label: int, numerics: str) -> Row:
     own = unit.prefixes.get(numerics, {})
-    selection, estimation = (own.get(phase, _nothing) for phase in (SELECTION, ESTIMATION))
-    row = row_of(terms, tables, unit.sigma, label, selection, estimation)
+    selection, estimation, core = (own.get(phase, _nothing) for phase in PHASES)
+    if terms.composed:
+        row = composite_row_of(terms, unit.sigma, label, selection, estimation, core)
+    else:
+        row = row_of(terms, tables, unit.sigma, label, selection, estimation)
     return {"sigma": unit.sigma, "image_index": unit.image_index, "label": label, "numerics": numerics} | row
 
 
@@ -141,7 +150,7 @@ def _differences(stored: Row, derived: Row) -> str:
     """The columns that differ, with both values."""
     columns = [
         f"{column} stored {stored[column]!r}, derived {derived[column]!r}"
-        for column in _COLUMNS
+        for column in stored
         if column not in _NOT_COMPARED and stored[column] != derived[column]
     ]
     return "; ".join(columns)

@@ -13,10 +13,11 @@ from raycp.verify.record import Record
 
 @dataclass(frozen=True)
 class Weights:
-    """What a replica is built from; no purifier for plain smoothing."""
+    """What a replica is built from; no purifier for plain smoothing, no core without a composition."""
 
     purifier: Bundle | None
     classifier: Bundle
+    core: Bundle | None
 
 
 def check_data(record: Record) -> tuple[ImageSet | None, Check]:
@@ -49,17 +50,19 @@ def check_weights(record: Record) -> tuple[Weights | None, Check]:
     try:
         purifier = read_purifier(config.purifier)
         classifier = read_classifier(config.classifier)
+        core = None if config.composition is None else read_classifier(config.composition.core)
     except (ModelError, UnsafeFileError) as err:
         check.failures.append(f"weights: {err}")
         return None, check
-    found = hashes(purifier=purifier, classifier=classifier)
+    found = hashes(purifier=purifier, classifier=classifier, **({} if core is None else {"core": core}))
     for name, digest in found.items():
         if digest != recorded.get(name):
             check.failures.append(
                 f"weights: SHA-256 of the {name} is {digest}, recorded {recorded.get(name)}"
             )
-    classes = int(classifier.recipe["num_classes"])
-    if classes != record.manifest["num_classes"]:
-        check.failures.append(f"weights: {classes} classes, recorded {record.manifest['num_classes']}")
+    for bundle in (classifier, core):
+        classes = record.manifest["num_classes"] if bundle is None else int(bundle.recipe["num_classes"])
+        if classes != record.manifest["num_classes"]:
+            check.failures.append(f"weights: {classes} classes, recorded {record.manifest['num_classes']}")
     check.verdict = ", ".join(f"{name} {digest[:12]}" for name, digest in found.items() if digest)
-    return (Weights(purifier, classifier) if check.passed else None), check
+    return (Weights(purifier, classifier, core) if check.passed else None), check

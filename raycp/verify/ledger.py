@@ -17,8 +17,9 @@ from raycp.verify.parquet import UnreadableError, fingerprint_in, read_table
 from raycp.verify.prefixes import ContradictionError, Counts, Prefixes
 from raycp.verify.record import Record
 
-SELECTION, ESTIMATION = "selection", "estimation"
-PHASES = (SELECTION, ESTIMATION)
+SELECTION, ESTIMATION, CORE = "selection", "estimation", "core"
+PHASES = (SELECTION, ESTIMATION, CORE)
+"""The last one in the runs of compositions alone: what their core says of the image itself."""
 _FOLDER = "counts"
 _COLUMNS = {
     "sigma": "double", "image_index": "int64", "phase": "string", "first": "int64", "num_samples": "int64",
@@ -69,6 +70,11 @@ class Ledger:
         self._images = set(record.image_index)
         protocol = record.protocol
         self._limit = {SELECTION: protocol.num_selection, ESTIMATION: protocol.num_estimation}
+        self._outcomes = record.manifest["num_classes"]
+        """Classes; of a composition, choices of its selector times classes."""
+        if record.config.composition is not None:
+            self._limit[CORE] = 1
+            self._outcomes *= 2
         self._files = record.storage.names(_FOLDER)
         tables = [self._read(position) for position in range(len(self._files))]
         rows = [table for table in tables if table is not None and len(table)]
@@ -153,11 +159,11 @@ class Ledger:
             f"{self._files[row['file']]}: sigma {row['sigma']}, image {row['image_index']}, {row['phase']} samples "
             f"from {row['first']}"
         )
-        counts = _dense(row, self._record.manifest["num_classes"])
+        counts = _dense(row, self._outcomes)
         if counts is None:
-            return f"{where}: counts that are not of {self._record.manifest['num_classes']} classes"
+            return f"{where}: counts that are not of {self._outcomes} classes"
         first, number = row["first"], row["num_samples"]
-        if row["phase"] not in PHASES or row["sigma"] not in self._record.protocol.sigmas:
+        if row["phase"] not in self._limit or row["sigma"] not in self._record.protocol.sigmas:
             return f"{where}: not a sigma and phase of this run"
         if row["image_index"] not in self._images:
             return f"{where}: not an image of this run"

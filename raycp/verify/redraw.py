@@ -67,7 +67,8 @@ def check_redraw(
         difference = int(np.abs(counts - item.counts_K).sum() + 1) // 2
         other += item.numerics != here
         if difference and item.numerics == here:
-            check.failures.append(f"{item.file}: {item.name}: {_classes(item.counts_K, counts)}")
+            shown = _classes(item.counts_K, counts, record.manifest["num_classes"])
+            check.failures.append(f"{item.file}: {item.name}: {shown}")
         elif difference:
             moved += 1
             largest = max(largest, difference)
@@ -120,6 +121,7 @@ def _replica(record: Record, images: ImageSet, weights: Weights) -> tuple[Replic
             image_index=images.indices,
             num_classes=record.manifest["num_classes"],
             device=device,
+            core=weights.core,
         )
     )
     return replica, replica.prepare(config.numerics.batch_size)
@@ -134,7 +136,10 @@ def _pieces(item: Range, image: int, record: Record) -> list[Block]:
     return [Block(image, phase, first, min(step, stop - first)) for first in range(item.first, stop, step)]
 
 
-def _classes(stored: npt.NDArray[np.int64], drawn: npt.NDArray[np.int64]) -> str:
+def _classes(stored: npt.NDArray[np.int64], drawn: npt.NDArray[np.int64], num_classes: int) -> str:
     at = np.flatnonzero(stored != drawn)
-    shown = ", ".join(f"class {k} stored {stored[k]}, drawn {drawn[k]}" for k in at[:4])
+    name = [f"class {k}" for k in range(num_classes)]
+    if len(stored) > num_classes:  # of a composition
+        name = [f"{k}, choice {choice}" for choice in ("core", "certified") for k in name]
+    shown = ", ".join(f"{name[k]} stored {stored[k]}, drawn {drawn[k]}" for k in at[:4])
     return shown + (f" and {len(at) - 4} more classes" if len(at) > 4 else "")

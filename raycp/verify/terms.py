@@ -27,6 +27,7 @@ class Terms:
         radii: of the run's table.
         looks: sample sizes at which votes are looked at; empty under the fixed rule.
         num_classes: K.
+        composed: whether selector and classifier of a composition have half of alpha each.
     """
 
     protocol: CertifyProtocol
@@ -35,6 +36,7 @@ class Terms:
     radii: tuple[float, ...]
     looks: tuple[int, ...]
     num_classes: int
+    composed: bool = False
 
     @property
     def has_boundaries(self) -> bool:
@@ -50,10 +52,13 @@ def terms_of(record: Record) -> tuple[Terms, Check]:
     if protocol.noise == "sound":
         values = math.prod(manifest["data"]["shape"])
         slack = {sigma: discrete_gaussian(sigma).slack(values) for sigma in protocol.sigmas}
-    reach = {sigma: _reach(protocol, sigma, slack[sigma]) for sigma in protocol.sigmas}
+    composed = record.config.composition is not None
+    alpha = protocol.alpha / 2 if composed else protocol.alpha
+    reach = {sigma: _reach(protocol, sigma, slack[sigma], alpha) for sigma in protocol.sigmas}
     wanted = DEFAULT_RADII if protocol.radii is None else protocol.radii
     radii = tuple(radius for radius in wanted if radius <= max(reach.values()))
-    terms = Terms(protocol, slack, reach, radii, _looks(protocol, caps), manifest["num_classes"])
+    looks = _looks(protocol, caps)
+    terms = Terms(protocol, slack, reach, radii, looks, manifest["num_classes"], composed)
 
     check = Check(
         "terms", f"radii {', '.join(f'{radius:g}' for radius in radii)}; slack and reach of each sigma"
@@ -81,8 +86,8 @@ def terms_of(record: Record) -> tuple[Terms, Check]:
     return terms, check
 
 
-def _reach(protocol: CertifyProtocol, sigma: float, slack: float) -> float:
-    n, alpha = protocol.num_estimation, protocol.alpha
+def _reach(protocol: CertifyProtocol, sigma: float, slack: float, alpha: float) -> float:
+    n = protocol.num_estimation
     if protocol.rule == "e_process":
         return certified_radius(sigma, max(0.0, e_process_lower(n, n, alpha) - slack))
     if protocol.rule == "fixed":

@@ -21,7 +21,7 @@ LOCATIONS = {
     ("data", "path"), ("purifier", "model", "path"), ("classifier", "path"), ("classifier", "weights"),
 }  # fmt: skip
 # One choice only, or tags of a union, or exclusive with another field: compared below.
-UNWALKED = {("evaluate", "features"), ("evaluate", "perceptual"),
+UNWALKED = {("composition",), ("evaluate", "features"), ("evaluate", "perceptual"),
             ("data", "name"), ("purifier", "kind"), ("classifier", "kind"), ("certify", "rule"),
             ("classifier", "pretrained"), ("data", "select", "indices")}  # fmt: skip
 
@@ -90,6 +90,39 @@ def test_every_field_of_a_certificate_enters_and_no_other(purifier: str, classif
             assert len(lines) == (2 if name == "classifier.kwargs" else 1)
             assert all(line.startswith((f"{name}: ", f"{name}.")) and " -> " in line for line in lines)
     assert walked >= 30
+
+
+COMPOSITION = {"threshold": 0.6, "core": CLASSIFIERS["directory"]}
+
+
+def test_every_field_of_a_composition_enters_but_the_place_of_its_core() -> None:
+    config = run_config(sections={"composition": COMPOSITION})
+    for kind in ("certify", "predict"):
+        base = manifest_of(config, kind)  # type: ignore[arg-type]
+        assert base["fingerprint"] != fingerprint(run_config(), kind)  # type: ignore[arg-type]
+        walked = [
+            path for path in leaves(resolved(config)) if path[0] == "composition" and path[-1] != "kind"
+        ]
+        assert ("composition", "threshold") in walked and ("composition", "core", "mean") in walked
+        for path in walked:
+            other = manifest_of(changed(config, path), kind)  # type: ignore[arg-type]
+            free = path == ("composition", "core", "path")
+            assert (other["fingerprint"] == base["fingerprint"]) == free, path
+            assert len(manifest_differences(base, other)) == (not free), path
+    prints = {fingerprint(config, weights=WEIGHTS | {"core": core}) for core in ("cc", "dd")}
+    assert len({fingerprint(config), *prints}) == 3
+    (line,) = manifest_differences(manifest_of(run_config()), manifest_of(config))
+    assert line.startswith("composition: (absent) -> {")
+
+
+def test_runs_of_before_there_were_compositions_keep_their_fingerprint() -> None:
+    """As the version before computed them for the same configuration: what was finished then is finished now."""
+    assert "composition" in resolved(run_config())
+    assert {kind: fingerprint(run_config(), kind) for kind in ("certify", "predict", "evaluate")} == {  # type: ignore[arg-type]
+        "certify": "db14dbc54ed0c342b63a31a747f0e4d27e2e0095c5b1878cfab8ffc0196f1ac7",
+        "predict": "c7a31c9b2aa893cd102afc37f4b81b6716ee39e9a1faaf30c30856bae7218173",
+        "evaluate": "a2d7482cb94bc1d8d8d1c44b281930e004cf8806f60d84ae3c32567499f55cf6",
+    }
 
 
 def test_the_samples_of_an_e_process_run_may_grow() -> None:
