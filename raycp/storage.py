@@ -87,6 +87,10 @@ class Storage:
                     return bytes(stream.read())
             except FileNotFoundError:
                 return None
+            except NotADirectoryError as err:
+                raise StorageError(
+                    f"{self.path()} is a file, not a run directory. If it is a published log, `raycp logs import` reads it."
+                ) from err
 
     def names(self, folder: str) -> list[str]:
         """Names of the files in a subfolder, sorted, as `folder/name`; files still being written are not among them."""

@@ -11,10 +11,11 @@ from raycp.cli.options import AddressOption, ReplicasOption, SetOption, engine_o
 from raycp.errors import RunMismatchError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Mapping, Sequence
 
     from raycp.config import RunConfig
     from raycp.config.suite import Suite
+    from raycp.runs import RunResults
 
 
 def compare(
@@ -48,6 +49,7 @@ def compare(
     DIR/NAME is an ordinary run of raycp certify for each method. The same
     command resumes: what is finished stays, what was begun goes on. A method
     that fails is reported, the others have their turn, and the exit status is 1.
+    Published logs that the suite names stand beside them; nothing is drawn for them.
 
     Prints certified accuracy beside the cost of each method and the suite's
     claims with joint intervals; DIR/comparison has them as CSV, and pictures.
@@ -59,12 +61,15 @@ def compare(
       raycp compare configs/cifar10/compare.yaml --out s3://bucket/cifar10 --address auto
     """
     from raycp.cli.session import command_line
-    from raycp.config.missing import require_files_of_methods
+    from raycp.config.missing import missing_logs, require_files_of_methods
     from raycp.config.suite import load_suite
+    from raycp.logs.rows import read_rows
 
     loaded = load_suite(suite, [*(set_ or []), *engine_overrides(address, replicas)])
     methods = loaded.only(only or [])
-    require_files_of_methods(methods)
+    require_files_of_methods(methods, {} if only else loaded.logs)
+    here = {name: log for name, log in loaded.logs.items() if not missing_logs(log)}
+    rows = read_rows(loaded, here)
     if dry_run:
         _print_plan(methods)
         return
@@ -82,7 +87,7 @@ def compare(
         _say(f"interrupted; what was drawn is kept in {out}")
     else:
         refused = [name for name, err in outcome.failed.items() if isinstance(err, RunMismatchError)]
-        _print_comparison(loaded, out, refused)
+        _print_comparison(loaded, out, refused, rows)
     if outcome.failed:
         _say(f"failed, as said above: {', '.join(outcome.failed)}")
     if not outcome.complete:
@@ -90,7 +95,7 @@ def compare(
         raise typer.Exit(1)
 
 
-def _print_comparison(suite: Suite, out: str, refused: Collection[str]) -> None:
+def _print_comparison(suite: Suite, out: str, refused: Collection[str], logs: Sequence[RunResults]) -> None:
     """Of all methods of the suite that have a table, whichever were run just now, but not those of other runs."""
     from raycp.config.suite import COMPARISON, recorded_differences
     from raycp.report.comparison_files import report_comparison
@@ -110,6 +115,7 @@ def _print_comparison(suite: Suite, out: str, refused: Collection[str]) -> None:
             _say(f"{name} is left out, its directory holds a run of another configuration: {why}")
         else:
             runs.append(run)
+    runs += logs
     if runs:
         report = report_comparison(suite, runs)
         for name, content in report.files.items():
@@ -120,6 +126,8 @@ def _print_comparison(suite: Suite, out: str, refused: Collection[str]) -> None:
         _say(f"in {storage.path(COMPARISON)}: {', '.join(report.files)}")
     if absent:
         _say(f"without a table yet: {', '.join(absent)}")
+    if not_here := [name for name in suite.logs if name not in {log.name for log in logs}]:
+        _say(f"left out, because their files are not here: {', '.join(not_here)}")
 
 
 def _print_plan(methods: Mapping[str, RunConfig]) -> None:

@@ -43,6 +43,7 @@ def report(
 
     from datetime import UTC, datetime
 
+    from raycp.report.results import require_something
     from raycp.report.training_page import write_training_report
     from raycp.report.training_record import is_training, read_training
     from raycp.report.write import write_report
@@ -54,5 +55,6 @@ def report(
             typer.echo(path)
         return
     read = [read_run(path) for path in runs]
+    require_something(read)
     for path in write_report(read, folder, datetime.now(UTC), None if out is None else str(out)):
         typer.echo(path)

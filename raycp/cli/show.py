@@ -65,6 +65,7 @@ def show(
     import sys
 
     from raycp.report.formats import csv_text, plain_text, records
+    from raycp.report.results import require_something
     from raycp.report.table import ENVELOPE, certified_table
     from raycp.report.training_page import plain_table
     from raycp.report.training_record import is_training, read_training
@@ -96,7 +97,9 @@ def show(
         typer.echo(plain_table(read_training(runs[0])), nl=False)
         return
 
-    table = certified_table([read_run(path) for path in runs])
+    read = [read_run(path) for path in runs]
+    require_something(read)
+    table = certified_table(read)
     if format_ is Format.csv:
         typer.echo(csv_text(records(table)), nl=False)
     elif format_ is Format.json:

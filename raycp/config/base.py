@@ -65,17 +65,22 @@ def _allows_bool(annotation: Any) -> bool:
     return annotation in (bool, Any) or any(_allows_bool(argument) for argument in get_args(annotation))
 
 
+_MERGE = "tag:yaml.org,2002:merge"
+
+
 class _Loader(yaml.SafeLoader):
     """Safe YAML in which a key that is given twice is an error: one of its values would be ignored."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen = set()
-        for key in [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]:
-            if key.value in seen:
+        for written in [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]:
+            # 0.5 and 0.50 are one key; << is none.
+            key = written.value if written.tag == _MERGE else self.construct_object(written)
+            if key in seen:
                 raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key.value!r} is given twice", key.start_mark
+                    None, None, f"the key {written.value!r} is given twice", written.start_mark
                 )
-            seen.add(key.value)
+            seen.add(key)
         return super().construct_mapping(node, deep)
 
 
@@ -204,7 +209,10 @@ def locations(config: Frozen) -> dict[str, str]:
     for name, field in type(config).model_fields.items():
         value = getattr(config, name)
         if _is_location(field):
-            found |= {} if value is None else {name: value}
+            if isinstance(value, dict):
+                found |= {f"{name}.{key}": place for key, place in value.items()}
+            elif value is not None:
+                found[name] = value
             continue
         if isinstance(value, dict):
             items = {f"{name}.{key}": item for key, item in value.items()}

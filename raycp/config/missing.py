@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from raycp.config.base import Frozen, locations
+from raycp.config.suite import LogFiles
 from raycp.errors import MissingFilesError
 from raycp.published import missing_help
 
@@ -18,6 +19,18 @@ _DATA_SETS = {
     "kmnist": "KMNIST, from https://github.com/rois-codh/kmnist",
     "downsampled_imagenet": "Downsampled ImageNet, npz, from https://image-net.org/download-images (wants an account)",
 }
+_LOG_REPOSITORIES = {
+    name.rpartition("/")[2]: f"https://github.com/{name}"
+    for name in (
+        "locuslab/smoothing",
+        "jh-jeong/smoothing-consistency",
+        "jh-jeong/smoothmix",
+        "Hadisalman/smoothing-adversarial",
+        "eth-sri/ACES",
+        "eth-sri/acr-weakness",
+    )
+}
+"""Repositories with certification logs, by the folder that a clone of them has."""
 _OF_A_TRAINING = re.compile(r"(?P<run>.+)/models/(?P<stage>[^/]+)")
 
 
@@ -36,11 +49,14 @@ def require_files(config: Frozen) -> None:
     _raise(lines, "this configuration", len(missing))
 
 
-def require_files_of_methods(methods: Mapping[str, Frozen]) -> None:
+def require_files_of_methods(
+    methods: Mapping[str, Frozen], logs: Mapping[str, LogFiles] | None = None
+) -> None:
     """Look for the files of several configurations before the first one is worked on.
 
     Args:
         methods: configurations by name.
+        logs: published logs by the name of their row.
 
     Raises:
         MissingFilesError: some are not there; a line for each says which methods need it and where it comes from.
@@ -53,12 +69,30 @@ def require_files_of_methods(methods: Mapping[str, Frozen]) -> None:
         _line(methods[names[0]], key, place, f" ({_names(names, methods)})")
         for (key, place), names in users.items()
     ]
+    absent = [(name, *found) for name, log in (logs or {}).items() for found in missing_logs(log).items()]
+    lines += [_log_line(f"logs.{name}.{key}", place) for name, key, place in absent]
     ready = set(methods) - {name for names in users.values() for name in names}
     if lines and ready:
         lines.append(
             f"Nothing is missing for {_names([name for name in methods if name in ready], methods)}."
         )
-    _raise(lines, "this suite", len(users))
+    _raise(lines, "this suite", len(users) + len(absent))
+
+
+def missing_logs(log: LogFiles) -> dict[str, str]:
+    """The files of published logs that are not there, by their keys; they are read from this machine alone."""
+    return {key: place for key, place in locations(log).items() if not Path(place).expanduser().is_file()}
+
+
+def _log_line(key: str, place: str) -> str:
+    parts = Path(place).parts
+    clones = [at for at, part in enumerate(parts) if part in _LOG_REPOSITORIES]
+    origin = (
+        f"\n      `git clone {_LOG_REPOSITORIES[parts[clones[-1]]]} {Path(*parts[: clones[-1] + 1])}`"
+        if clones
+        else ""
+    )
+    return f"  {key}: {place}{origin}"
 
 
 def _names(names: Sequence[str], methods: Mapping[str, Frozen]) -> str:

@@ -1,10 +1,10 @@
-"""The configuration of `raycp compare`: methods that share most of their sections, and the orders to check."""
+"""The configuration of `raycp compare`: methods that share most of their sections, published logs, orders to check."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +13,7 @@ from pydantic import AfterValidator, Field, ValidationError
 from raycp.config.base import (
     Float,
     Frozen,
+    Location,
     differences,
     listed,
     load_config,
@@ -21,7 +22,7 @@ from raycp.config.base import (
     resolved,
     without_locations,
 )
-from raycp.config.certify import DEFAULT_RADII, RunConfig, Sigma
+from raycp.config.certify import DEFAULT_RADII, Probability, RunConfig, Sigma
 from raycp.errors import ConfigError
 
 COMPARISON = "comparison"
@@ -44,13 +45,41 @@ def _fit_for_a_folder(name: str) -> str:
     return name
 
 
+def _plain(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
+        raise ValueError("must be letters, digits, dashes and underscores.")
+    return name
+
+
+class LogFiles(Frozen):
+    """Certification logs that others published of one method: rows of the table for which nothing is drawn.
+
+    The keys are the options of `raycp logs import`.
+    """
+
+    files: dict[Sigma, Location] = Field(min_length=1)
+    """Noise level, pixel units -> log of it, in any variant that `raycp logs import` reads."""
+    num_selection: int | None = Field(None, ge=1)
+    """Selection samples N0, as claimed; null: not said."""
+    num_estimation: int | None = Field(None, ge=1)
+    """Estimation samples N, as claimed; null: not said."""
+    alpha: Probability | None = None
+    """Failure probability of a certificate, as claimed; null: not said."""
+    data: str | None = None
+    """Data set and split, in words; null: not said."""
+    columns: tuple[str, ...] = ()
+    """Columns of files without a header; those of 5 or 6 columns are known."""
+    skip_damaged: bool = False
+    """Leave out lines that cannot be read, and say so."""
+
+
 class Claim(Frozen):
     """An order that somebody states: at every radius one method certifies more of the images than another."""
 
     better: str
-    """The method that is said to be ahead."""
+    """The method, or published log, that is said to be ahead."""
     worse: str
-    """The method that is said to be behind."""
+    """The method, or published log, that is said to be behind."""
     says: str = Field(min_length=1)
     """The statement and whose it is, for people."""
     sigmas: tuple[Sigma, ...] | None = Field(None, min_length=1)
@@ -71,6 +100,10 @@ class SuiteFile(Frozen):
     methods: dict[Annotated[str, AfterValidator(_fit_for_a_folder)], Section] = Field(min_length=1)
     """Name of the method and of its run directory -> its own sections, laid over the shared ones key by key; one that
     is of another kind (data: of another name) takes the place of the shared one."""
+    logs: dict[Annotated[str, AfterValidator(_plain)], LogFiles] = {}
+    """Name of the row -> published logs that stand beside the methods, of the same images."""
+    mixed_images: bool = False
+    """Rows may be of other images or another data set than the first one's, which is said below the table."""
     claims: tuple[Claim, ...] = ()
     """Orders to check."""
     pareto_radii: Radii | None = Field(None, min_length=1)
@@ -85,11 +118,20 @@ class Suite:
         methods: an ordinary configuration of `raycp certify` for each name, in the order of the file.
         claims: each of two of the methods, at noise levels and radii that both have.
         pareto_radii: of the picture of accuracy against cost; None: those of the tables above 0.
+        logs: published logs, by the name of their row.
+        mixed_images: whether rows may be of other images than the first one's.
     """
 
     methods: dict[str, RunConfig]
     claims: tuple[Claim, ...] = ()
     pareto_radii: tuple[float, ...] | None = None
+    logs: dict[str, LogFiles] = field(default_factory=dict)
+    mixed_images: bool = False
+
+    @property
+    def radii(self) -> tuple[float, ...]:
+        """The radii of the table, L2, pixel units: those of all methods together."""
+        return _all_radii(self.methods)
 
     def notes(self) -> list[str]:
         """In what, beside purifier and classifier, the methods differ from the first one: a line for each that does."""
@@ -118,6 +160,11 @@ class Suite:
             ConfigError: one of them is not in the suite.
         """
         for name in names:
+            if name in self.logs:
+                raise ConfigError(
+                    f"--only {name}: it is a published log, for which nothing is run; it is in every table. The methods "
+                    f"are {', '.join(self.methods)}."
+                )
             if name not in self.methods:
                 raise ConfigError(
                     f"--only {name}: this suite has the methods {', '.join(self.methods)}, and no other."
@@ -150,10 +197,15 @@ def resolve_suite(file: SuiteFile, source: str = "the suite") -> Suite:
                 text if _written_deeper(shared, own or {}, path) else f"methods.{name}.{text}"
                 for path, text in problems(RunConfig, raw, err)
             ]
-    lines = lines or [*_of_one_cluster(methods), *_wrong_claims(file.claims, methods)]
+    lines = lines or [
+        *_of_one_cluster(methods),
+        *(f"logs.{name} must not have the name of a method." for name in file.logs if name in methods),
+        *([] if file.mixed_images else _of_other_images(methods)),
+        *_wrong_claims(file.claims, methods, file.logs),
+    ]
     if lines:
         raise ConfigError(listed(source, lines))
-    return Suite(methods, file.claims, file.pareto_radii)
+    return Suite(methods, file.claims, file.pareto_radii, file.logs, file.mixed_images)
 
 
 def recorded_differences(config: RunConfig, recorded: Mapping[str, Any]) -> list[str]:
@@ -216,37 +268,62 @@ def _of_one_cluster(methods: Mapping[str, RunConfig]) -> list[str]:
     ]
 
 
-def _wrong_claims(claims: Sequence[Claim], methods: Mapping[str, RunConfig]) -> list[str]:
+def _of_other_images(methods: Mapping[str, RunConfig]) -> list[str]:
+    (first, config), *others = methods.items()
+    lines = []
+    for name, other in others:
+        changed = differences(resolved(config.data), resolved(other.data), "data.")
+        if not changed:
+            continue
+        shown = [line for line in changed if line.startswith("data.name:")] or changed
+        what = "other images" if _same_data(config, other) else "another data set"
+        lines.append(
+            f"methods.{name} is of {what} than {first}, {', '.join(shown)}. The rows of a table are of the same images; "
+            "mixed_images: true in the suite allows others, and says so below the table."
+        )
+    return lines
+
+
+def _wrong_claims(
+    claims: Sequence[Claim], methods: Mapping[str, RunConfig], logs: Mapping[str, LogFiles]
+) -> list[str]:
+    sigmas = {name: set(config.certify.sigmas) for name, config in methods.items()}
+    sigmas |= {name: set(log.files) for name, log in logs.items()}
+    radii = {name: set(table_radii(config)) for name, config in methods.items()}
+    radii |= {name: set(_all_radii(methods)) for name in logs}
+    known = f"methods {', '.join(methods)}" + (f" or the logs {', '.join(logs)}" if logs else "")
     lines = []
     for number, claim in enumerate(claims):
-        where = f"claims.{number}"
-        unknown = [key for key in ("better", "worse") if getattr(claim, key) not in methods]
+        where, pair = f"claims.{number}", (claim.better, claim.worse)
+        unknown = [key for key in ("better", "worse") if getattr(claim, key) not in sigmas]
         lines += [
-            f"{where}.{key} must be one of the methods {', '.join(methods)}, got {getattr(claim, key)!r}."
-            for key in unknown
+            f"{where}.{key} must be one of the {known}, got {getattr(claim, key)!r}." for key in unknown
         ]
         if unknown:
             continue
         if claim.better == claim.worse:
             lines.append(f"{where}: better and worse must be two methods, got {claim.better!r} for both.")
             continue
-        pair = [methods[claim.better], methods[claim.worse]]
         both = f"{claim.better} and {claim.worse}"
-        if not _same_data(*pair):
+        if all(name in methods for name in pair) and not _same_data(*(methods[name] for name in pair)):
             lines.append(
                 f"{where}: {both} must have the same data (but for data.select): a claim is checked image by image."
             )
-        for key, given, known in (
-            ("sigmas", claim.sigmas, [set(config.certify.sigmas) for config in pair]),
-            ("radii", claim.radii, [set(table_radii(config)) for config in pair]),
+        for key, given, of in (
+            ("sigmas", claim.sigmas, sigmas),
+            ("radii", claim.radii, radii),
         ):
-            common = known[0] & known[1]
+            common = of[claim.better] & of[claim.worse]
             if not common:
                 lines.append(f"{where}: {both} must have one of certify.{key} in common.")
             elif beyond := sorted(set(given or ()) - common):
                 allowed, got = (", ".join(f"{v:g}" for v in values) for values in (sorted(common), beyond))
                 lines.append(f"{where}.{key} must be among those of {both}, {allowed}, got {got}.")
     return lines
+
+
+def _all_radii(methods: Mapping[str, RunConfig]) -> tuple[float, ...]:
+    return tuple(sorted({radius for config in methods.values() for radius in table_radii(config)}))
 
 
 def _same_data(one: RunConfig, other: RunConfig) -> bool:

@@ -45,7 +45,12 @@ class Claims:
 
 
 def imported_run(
-    logs: Sequence[PublishedLog], sigmas: Sequence[float | None], claims: Claims, name: str, path: str
+    logs: Sequence[PublishedLog],
+    sigmas: Sequence[float | None],
+    claims: Claims,
+    name: str,
+    path: str,
+    radii: Sequence[float] | None = None,
 ) -> RunResults:
     """Logs of one method as a run, one noise level each.
 
@@ -54,6 +59,7 @@ def imported_run(
         sigmas: noise level of each, pixel units; None where it is not said, which only a single log may have.
         claims: what is said of all of them.
         name, path: what to call the run, and where it lies.
+        radii: of its table, L2, pixel units; None: the default ones.
 
     Raises:
         ConfigError: two logs of one sigma, or one of several without.
@@ -65,6 +71,8 @@ def imported_run(
         _check_reach(log, sigma, claims)
     known = sorted(sigma for sigma in sigmas if sigma is not None)
     given = {key: value for key, value in asdict(claims).items() if value is not None and key != "data"}
+    if radii is not None:
+        given["radii"] = list(radii)
     index = np.unique(np.concatenate([log.image_index_M for log in logs]))
     content: dict[str, Any] = {
         "kind": IMPORTED,

@@ -124,6 +124,10 @@ def read_lines(path: Path, columns: Sequence[str] = ()) -> LogLines:
 
 
 def _content(path: Path) -> tuple[str, str]:
+    if path.is_dir():
+        raise DataError(
+            f"{path} is a directory: a log is one file, of one sigma. `raycp export` writes a run's results as logs."
+        )
     try:
         data = path.read_bytes()
     except OSError as err:

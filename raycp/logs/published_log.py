@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +51,20 @@ class PublishedLog:
         correct_M: npt.NDArray[np.bool_] = (self.predicted_M == self.label_M) & (self.predicted_M != ABSTAIN)
         return correct_M
 
+    def only(self, image_index: Ints) -> PublishedLog:
+        """The log of these of its images alone; a note says so where there were others.
+
+        Args:
+            image_index: int64, all of them in the log.
+        """
+        keep_M = np.isin(self.image_index_M, image_index)
+        if keep_M.all():
+            return self
+        of_image = ("image_index_M", "label_M", "predicted_M", "radius_M", "half_unit_M", "seconds_M")
+        kept = {name: getattr(self, name)[keep_M] for name in of_image}
+        note = f"of its {len(self):,} images the {int(keep_M.sum()):,} that the methods have."
+        return replace(self, **kept, notes=(*self.notes, note))
+
 
 def read_log(path: Path, columns: Sequence[str] = (), skip_damaged: bool = False) -> PublishedLog:
     """Read a certification log of any variant, see `raycp.logs.lines`.
@@ -92,7 +106,8 @@ def _check_complete(lines: LogLines, skip_damaged: bool) -> None:
     if lines.damaged and not (skip_damaged and len(lines)):
         more = f" ({len(lines.damaged):,} such lines)" if len(lines.damaged) > 1 else ""
         raise DataError(
-            f"{path}, {lines.damaged[0]}{more}. Mend the log; `raycp logs import --skip-damaged` leaves such lines out."
+            f"{path}, {lines.damaged[0]}{more}. Mend the log; `raycp logs import --skip-damaged`, in a suite "
+            "skip_damaged: true, leaves such lines out."
         )
     if not len(lines):
         raise DataError(f"{path} has a header but no images: the run that wrote it was aborted or is empty.")

@@ -16,6 +16,10 @@ from raycp.models.fid_inception import FidInception
 from raycp.models.weights import read_tensors
 
 _INCEPTION = "inception"
+_INCEPTION_FILES = (
+    "kind: inception wants pt_inception-2015-12-05-6726825d.pth of pytorch-fid or "
+    "weights-inception-2015-12-05-6726825d.pth of torch-fidelity; torchvision's inception_v3 is another network."
+)
 
 
 class FeatureNetwork(nn.Module):
@@ -70,7 +74,10 @@ def read_features(config: InceptionFeatures | ClassifierConfig) -> Bundle:
     with torch.device("meta"):
         network = FidInception()
     tensors = read_tensors(config.weights, key="evaluate.features.weights")
-    state = fitted_state(network.network, tensors, f"evaluate.features.weights: {config.weights}")
+    try:
+        state = fitted_state(network.network, tensors, f"evaluate.features.weights: {config.weights}")
+    except ModelError as err:
+        raise ModelError(f"{err} {_INCEPTION_FILES}") from err
     return make_bundle({"kind": _INCEPTION}, state, network)
 
 

@@ -6,11 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from raycp.report.conditions import conditions
+from raycp.report.conditions import NOT_RECORDED, conditions
 from raycp.report.formats import aligned, cells, heading, records
 from raycp.report.numerals import DASH
 from raycp.report.results import RunLike
 from raycp.report.table import Table, TableRow
+
+IMPORTED = " (imported)"
+"""What stands after the name of published logs."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,8 @@ class MethodRow:
     """Calls of the purifier's network for one sample; None where the run did not record them."""
     operations: float | None
     """Floating-point operations of one sample, all networks; None likewise."""
+    imported: bool
+    """Whether it is of published logs: nothing was drawn, and cost and classifier are not known."""
 
     @property
     def seconds_per_sample(self) -> float | None:
@@ -51,15 +56,22 @@ def _method_row(run: RunLike, row: TableRow) -> MethodRow:
     setup = conditions(run)
     cost = (run.config.get("sample_cost") or {}).get(str(row.sigma), {})
     classifier = setup.classifier if setup.core is None else f"{setup.classifier} or the core {setup.core}"
-    return MethodRow(row, classifier, setup.data, cost.get("evaluations"), cost.get("operations"))
+    return MethodRow(
+        row,
+        classifier,
+        setup.data,
+        cost.get("evaluations"),
+        cost.get("operations"),
+        imported=bool(setup.imported),
+    )
 
 
 def comparison_text(table: Table, rows: Sequence[MethodRow]) -> str:
-    """The table for reading: accuracies and radii rounded down; classifier and data where they are not all the same."""
+    """The table for reading: accuracies and radii rounded down; classifier and data where methods differ in them."""
     names = [
-        (name, [getattr(row, name) for row in rows])
+        (name, [_said(getattr(row, name)) for row in rows])
         for name in ("classifier", "data")
-        if len({getattr(row, name) for row in rows}) > 1
+        if len({getattr(row, name) for row in rows if not row.imported}) > 1
     ]
     _, *middle, _ = heading(table)
     lines = [["method", *(name for name, _ in names), *middle, "evaluations", "GFLOP/sample", "ms/sample"]]
@@ -70,8 +82,13 @@ def comparison_text(table: Table, rows: Sequence[MethodRow]) -> str:
             _three_digits(row.operations, 1e-9),
             _three_digits(row.seconds_per_sample, 1e3),
         ]
+        method += IMPORTED * row.imported
         lines.append([method, *(values[number] for _, values in names), *middle, *cost])
     return aligned(lines, names=1 + len(names))
+
+
+def _said(text: str) -> str:
+    return DASH if text == NOT_RECORDED else text
 
 
 def _three_digits(value: float | None, unit: float) -> str:
@@ -84,7 +101,7 @@ def comparison_records(table: Table, rows: Sequence[MethodRow]) -> list[dict[str
     for record, row in zip(records(table), rows, strict=True):
         del record["run"]
         result.append(
-            {"method": row.row.run, "classifier": row.classifier, "data": row.data}
+            {"method": row.row.run, "imported": row.imported, "classifier": row.classifier, "data": row.data}
             | record
             | {
                 "network_evaluations": row.evaluations,

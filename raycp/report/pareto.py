@@ -46,15 +46,15 @@ def pareto_points(
 ) -> list[Point]:
     """The points of a comparison, by radius, on the images that all of them have.
 
-    Only of methods that have decided all their images at a sigma, and of the data of the first one of these. Accuracy
-    is over the common images, cost is the mean over the method's own.
+    Only of methods that have decided all their images at a sigma, and of the data of the first one of these; published
+    logs, whose cost is not known, have none. Accuracy is over the common images, cost is the mean over the method's own.
 
     Args:
         runs: the methods' runs.
         rows: of `method_rows`; envelopes are left out, because a certificate costs what its sigma costs.
         radii: which ones, L2, pixel units; None: those of the table above 0.
     """
-    ended = [row for row in rows if row.row.sigma is not None and not row.row.partial]
+    ended = [row for row in rows if row.row.sigma is not None and not row.row.partial and not row.imported]
     chosen = [row for row in ended if row.data == ended[0].data]
     results = {(run.name, found.sigma): found for run in runs for found in read_sigmas(run)}
     of_row = [results[row.row.run, float(row.row.sigma or 0)] for row in chosen]

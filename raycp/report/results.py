@@ -180,6 +180,20 @@ def _numerics(table: pa.Table) -> dict[str, int]:
     return {str(entry["values"]): int(entry["counts"]) for entry in counts if entry["values"] is not None}
 
 
+def require_something(runs: Sequence[RunLike]) -> None:
+    """Refuse runs of which nothing can be said: a table of them would hold dashes alone.
+
+    Raises:
+        StorageError: no image of any of them is decided.
+    """
+    if not any(results.known for run in runs for results in read_sigmas(run)):
+        paths = ", ".join(run.path for run in runs)
+        raise StorageError(
+            f"{paths}: no image is decided yet, so there is nothing to show. `raycp status` says how far a run is; give "
+            "its `raycp certify` command again to go on."
+        )
+
+
 def labels_of(runs: Sequence[RunLike]) -> tuple[str, ...]:
     """What to call each run in a table of several: its name where names differ, else its path.
 

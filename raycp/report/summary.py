@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -10,8 +11,10 @@ import numpy.typing as npt
 from raycp.report.conditions import NOT_RECORDED, Conditions
 from raycp.report.numerals import DASH, exact, percent
 from raycp.report.results import SigmaResults
-from raycp.report.table import TableRow
 from raycp.statistics import round_down
+
+if TYPE_CHECKING:
+    from raycp.report.table import TableRow
 
 
 def summary(rows: Sequence[TableRow], setup: Conditions) -> str:

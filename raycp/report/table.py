@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from raycp.report.conditions import Conditions, conditions
+from raycp.report.mixed_images import mixed_images
 from raycp.report.numerals import exact
 from raycp.report.results import RunLike, SigmaResults, labels_of, read_sigmas
 from raycp.statistics import (
@@ -109,7 +110,7 @@ def certified_table(runs: Sequence[RunLike]) -> Table:
                 rows.append(_envelope(of_run))
             else:
                 notes.append(f"{named}no envelope, because the sigmas have not decided the same images.")
-    return Table(radii, tuple(rows), tuple(notes))
+    return Table(radii, tuple(rows), (*mixed_images(runs), *notes))
 
 
 def _row(run: str, results: SigmaResults, setup: Conditions, radii: Sequence[float]) -> TableRow:

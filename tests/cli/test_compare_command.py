@@ -13,6 +13,8 @@ import torch
 import yaml
 
 from raycp.cli.main import main
+from raycp.config.data import DigitsData
+from raycp.data import load_images
 from raycp.distributed.suite import SuiteOutcome
 from raycp.errors import DataError, RaycpError
 from raycp.models import ResidualClassifier, save_classifier
@@ -134,3 +136,89 @@ def test_a_folder_that_is_a_run_is_refused(compare: Run, tmp_path: Path) -> None
     assert code == 1
     assert "out is a run directory; a comparison has one for each method in it. Take another --out." in err
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [".lock", "config.json"]
+
+
+@pytest.fixture
+def labels() -> list[int]:
+    """Of the 360 digits."""
+    return [int(label) for label in load_images(DigitsData(name="digits")).labels]
+
+
+def log_of(name: str, labels: list[int], indices: range) -> str:
+    """A log that certifies the label of each of these images at 0.3."""
+    lines = [f"{i}\t{labels[i]}\t{labels[i]}\t0.3\t1\t0:00:01.5" for i in indices]
+    Path(name).write_text("\n".join(["idx\tlabel\tpredict\tradius\tcorrect\ttime", *lines]) + "\n")
+    return name
+
+
+def test_published_logs_stand_beside_the_methods(
+    compare: Run, labels: list[int], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Of the images that the methods have; here before any method has a table."""
+    logs = {"cohen": {"files": {0.25: log_of("noise", labels, range(360))}, "num_estimation": 1000}}
+    code, out, err = compare("--dry-run", logs=logs)
+    assert code == 0, err
+    assert [line.split()[0] for line in out.splitlines()] == ["method", "small", "large", "all"]
+    monkeypatch.setattr("raycp.distributed.suite.run_suite", lambda *_: SuiteOutcome())
+    code, out, err = compare(logs=logs)
+    assert code == 0, err
+    assert out.splitlines()[1].split()[:7] == ["cohen", "(imported)", "0.25", "3", "100.0", "100.0", "0.0"]
+    assert "imported from noise (σ = 0.25): of its 360 images the 3 that the methods have." in err
+    assert "without a table yet: small, large" in err
+    assert "\ncohen,True," in (tmp_path / "out" / "comparison" / "table.csv").read_text()
+    assert not (tmp_path / "out" / "cohen").exists()
+
+
+def test_logs_that_cannot_stand_beside_the_methods(compare: Run, labels: list[int], tmp_path: Path) -> None:
+    def refused(path: str, *arguments: str, **sections: Any) -> tuple[int, str]:
+        code, out, err = compare(*arguments, logs={"cohen": {"files": {0.25: path}}}, **sections)
+        assert not out and not (tmp_path / "out").exists()
+        return code, err
+
+    code, err = refused(log_of("later", labels, range(100, 200)))
+    assert code == 2
+    assert "later is of 100 images [100–199]; the methods are of 3 images [0–2] of" in err
+    assert "mixed_images: true in the suite allows it" in err
+    wrong = [(label + 1) % 10 for label in labels]
+    for mixed in (False, True):
+        code, err = refused(log_of("wrong", wrong, range(360)), mixed_images=mixed)
+        assert code == 1
+        assert "the labels in wrong contradict those of" in err and "at 3 of 3 images" in err
+    code, err = refused(log_of("header", labels, range(0)))
+    assert code == 1 and "header has a header but no images" in err
+    code, err = refused("gone")
+    assert code == 1
+    assert "One file or folder of this suite not found here:\n  logs.cohen.files.0.25: gone\n" in err
+
+
+def test_some_methods_run_without_the_logs(
+    compare: Run, monkeypatch: pytest.MonkeyPatch, labels: list[int]
+) -> None:
+    """As without the files of other methods; what is absent is said."""
+    monkeypatch.setattr("raycp.distributed.suite.run_suite", lambda *_: SuiteOutcome())
+    logs = {
+        "cohen": {"files": {0.25: "gone"}},
+        "here": {"files": {0.25: log_of("noise", labels, range(360))}},
+    }
+    code, out, err = compare("--only", "small", logs=logs)
+    assert code == 0, err
+    assert out.splitlines()[1].startswith("here (imported) ")
+    assert "left out, because their files are not here: cohen" in err
+    code, _, err = compare("--only", "cohen", logs=logs)
+    assert code == 2 and "--only cohen: it is a published log, for which nothing is run" in err
+
+
+def test_suites_of_what_is_not_there(compare: Run, tmp_path: Path) -> None:
+    """Unknown purifiers, and images of another data set or selection."""
+    code, _, err = compare(methods={"small": {"purifier": {"kind": "densepurer"}}})
+    assert code == 2
+    assert "methods.small.purifier.kind must be one of 'none', " in err and "got 'densepurer'" in err
+    other = {"name": "npz", "path": "x.npz"}
+    code, _, err = compare(methods={"small": None, "other": {"data": other}})
+    assert code == 2
+    assert 'methods.other is of another data set than small, data.name: "digits" -> "npz".' in err
+    code, _, err = compare(methods={"small": None, "fewer": {"data": {"select": {"count": 2}}}})
+    assert code == 2
+    assert "methods.fewer is of other images than small, data.select.count: 3 -> 2." in err
+    assert "mixed_images: true in the suite allows others" in err
+    assert not (tmp_path / "out").exists()

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from raycp.config import parse_config
@@ -104,6 +105,40 @@ def test_an_inception_file_of_another_network_is_refused(inception: FidInception
         read_features(config)
     with pytest.raises(ModelError, match=r"evaluate\.features\.weights"):
         read_features(InceptionFeatures(kind="inception", weights=str(tmp_path / "absent.pth")))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("text.pth", b"no tensors", "is damaged or not a torch file"),
+        ("empty.pth", b"", "is damaged or not a torch file"),
+        ("text.safetensors", b"no tensors", "is damaged or not a safetensors file"),
+        ("empty.safetensors", b"", "is damaged or not a safetensors file"),
+    ],
+)
+def test_an_inception_file_that_holds_no_tensors(
+    tmp_path: Path, name: str, content: bytes, message: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ModelError, match=f"{name} {message}"):
+        read_features(InceptionFeatures(kind="inception", weights=str(tmp_path / name)))
+
+
+def test_an_inception_file_that_lacks_layers(inception: FidInception, tmp_path: Path) -> None:
+    """As a torch file and as safetensors; the message says which file is wanted."""
+    state = {name: t for name, t in inception.network.state_dict().items() if not name.startswith("Mixed_7c")}
+    torch.save(state, tmp_path / "part.pth")
+    save_file({name: t.contiguous() for name, t in state.items()}, tmp_path / "part.safetensors")
+    for name in ("part.pth", "part.safetensors"):
+        with pytest.raises(ModelError) as caught:
+            read_features(InceptionFeatures(kind="inception", weights=str(tmp_path / name)))
+        assert "missing: Mixed_7c.branch1x1.conv.weight" in str(caught.value)
+        assert "kind: inception wants pt_inception-2015-12-05-6726825d.pth of pytorch-fid" in str(
+            caught.value
+        )
+    torch.save(torch.zeros(3), tmp_path / "one.pth")
+    with pytest.raises(ModelError, match=r"one\.pth must hold tensors by name; it holds a Tensor"):
+        read_features(InceptionFeatures(kind="inception", weights=str(tmp_path / "one.pth")))
 
 
 class Headless(nn.Module):

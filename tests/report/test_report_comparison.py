@@ -253,3 +253,62 @@ def test_many_methods_and_sigmas_have_pictures(make_run: Callable) -> None:
     report = report_comparison(Unnoted({}), runs)
     assert {"curves.png", "pareto.png"} <= report.files.keys()
     assert "claims.csv" not in report.files and "Claims" not in report.text
+
+
+@pytest.fixture
+def published(make_run: Callable) -> Any:
+    """What two methods have twelve images of, in a log: four are certified at .25."""
+    rows = [(0.25, i, 1, 1, 0.3 if i < 4 else 0.1) for i in range(12)]
+    run = make_run(rows, name="cohen", num_estimation=100_000)
+    certify = {key: run.config["config"]["certify"][key] for key in ("sigmas", "num_estimation", "alpha")}
+    table = run.certificates.set_column(7, "samples", [[None] * 12])
+    config = {
+        "kind": "imported",
+        "config": {"certify": certify | {"radii": [0.0, 0.25, 0.5, 0.75, 1.0]}},
+        "data": {"source": None, "image_index": list(range(12))},
+        "indexed": True,
+        "files": [{"name": "noise_0.25", "sha256": "0" * 64, "sigma": 0.25, "notes": []}],
+    }
+    return run.but(config=config, certificates=table)
+
+
+def test_published_logs_are_rows_without_cost(runs: list[Any], published: Any) -> None:
+    table = certified_table([*runs, published])
+    rows = method_rows([*runs, published], table)
+    assert [row.imported for row in rows] == [False] * 6 + [True]
+    lines = comparison_text(table, rows).splitlines()
+    assert lines[0].split()[:2] == ["method", "sigma"], "what a log does not say makes no column"
+    # 4 of 12 is 33.3 %
+    assert lines[-1].split() == ["cohen", "(imported)", "0.25", "12", "100.0", "33.3", "0.0", "0.0", "–", "0.166", "0",
+                                 "–", "–", "–", "–"]  # fmt: skip
+    report = report_comparison(Unnoted({}), [*runs, published])
+    assert [row["imported"] for row in records(report.files["table.csv"])] == ["False"] * 6 + ["True"]
+    assert {row["run"] for row in records(report.files["curves.csv"])} == {"quick", "slow", "cohen"}
+    assert "pareto: without cohen, imported: what they cost is not known." in report.notes
+    assert not any("unfinished" in note for note in report.notes)
+    assert (
+        "cohen: imported from noise_0.25 (σ = 0.25): made by other code; N = 100,000, α = 0.001 as claimed; N0 not said."
+        in report.notes
+    )
+
+
+def test_published_logs_change_nothing_of_the_pareto_picture(runs: list[Any], published: Any) -> None:
+    """First or last, of fewer images or more."""
+    alone = report_comparison(Unnoted({}), runs).files
+    for beside in ([*runs, published], [published, *runs]):
+        files = report_comparison(Unnoted({}), beside).files
+        assert files["pareto.csv"] == alone["pareto.csv"] and files["pareto.png"] == alone["pareto.png"]
+        assert files["curves.png"] != alone["curves.png"]
+    assert "pareto.png" not in report_comparison(Unnoted({}), [published]).files
+
+
+def test_a_claim_about_a_published_log(runs: list[Any], published: Any) -> None:
+    """Certified at .25: slow images 0 to 9, the log 0 to 3; at .5 slow 0 to 8, the log none."""
+    claims = (Claim(better="slow", worse="cohen", says="slow is ahead"),)
+    checked = check_claims(claims, {run.name: run for run in [*runs, published]}).items
+    counts = {
+        item.comparison.eps: (item.comparison.only_base, item.comparison.only_run, item.comparison.images)
+        for item in checked
+    }
+    assert counts == {0.0: (0, 0, 12), 0.25: (0, 6, 12), 0.5: (0, 9, 12), 0.75: (0, 0, 12)}
+    assert {item.comparison.sigma for item in checked} == {0.25}
