@@ -47,24 +47,33 @@ def build_python_purifier(bundle: Bundle) -> Any:
     return load_state(made, bundle.state) if isinstance(made, nn.Module) else made
 
 
+def draws(own: Any) -> bool:
+    """Whether a user's object is a purifier that draws: several images of each sample, whose logits are combined."""
+    return hasattr(own, "images") and hasattr(own, "combine")
+
+
 def _made(arguments: dict[str, Any]) -> Any:
     made, name = call_factory("purifier", arguments), arguments["factory"]
-    draws = hasattr(made, "images") and hasattr(made, "combine")
-    wanted = "images(x, sigma, noise)" if draws else "(x, sigma)"
-    call = made.images if draws else made
+    call, wanted = (made.images, ("x", "sigma", "noise")) if draws(made) else (made, ("x", "sigma"))
     if not callable(call):
         raise ModelError(
             f"purifier.factory: {name} must return a purifier, a function of (x, sigma) or an object with images and "
             f"combine, got a {type(made).__name__}."
         )
     # A module's own __call__ takes anything.
-    function = call.forward if isinstance(call, nn.Module) else call
+    signature = _signature(call.forward if isinstance(call, nn.Module) else call)
     try:
-        inspect.signature(function).bind(*(["x", "sigma", "noise"] if draws else ["x", "sigma"]))
+        if signature is not None:
+            signature.bind(*wanted)
     except TypeError as err:
         raise ModelError(
-            f"purifier.factory: what {name} returns must take {wanted}, got {inspect.signature(function)}: {err}."
+            f"purifier.factory: what {name} returns must take ({', '.join(wanted)}), got {signature}: {err}."
         ) from err
-    except ValueError:  # a built-in without a signature: the first image tells
-        pass
     return made
+
+
+def _signature(function: Any) -> inspect.Signature | None:
+    try:
+        return inspect.signature(function)
+    except ValueError:  # of a built-in: its first image will tell
+        return None

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from raycp.config.models import PythonPurifier
 from raycp.errors import ModelError
+from raycp.models.python_purifier import draws
 
 
 @dataclass(frozen=True)
@@ -97,9 +98,9 @@ class OwnRandomPurifier:
 
 
 def hold_to_contract(config: PythonPurifier, own: Any) -> OwnPurifier | OwnRandomPurifier:
-    """The user's object as a purifier: one that draws if it has `images` and `combine`."""
+    """The user's object as a purifier, or as one that draws."""
     contract = Contract(config.factory, config.clip)
-    if hasattr(own, "images") and hasattr(own, "combine"):
+    if draws(own):
         return OwnRandomPurifier(own, contract)
     return OwnPurifier(own, contract)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -76,7 +77,7 @@ def check_purifier(
         swapped = _purified(base, x_BCHW.flip(0), sigma, inner.rows(np.array([1, 0])), factory)
         beside_zeros = torch.cat([x_BCHW[:1], torch.zeros_like(x_BCHW[1:])])
         alone = _purified(base, beside_zeros, sigma, inner.rows(np.array([0])).padded(_SAMPLES), factory)
-        worst = max(float((swapped.flip(1) - first).abs().max()), float((alone - first)[:, 0].abs().max()))
+        worst = max(_apart(swapped.flip(1), first), _apart(alone[:, :1], first[:, :1]))
         if worst > _TOLERANCE * max(1.0, float(first.abs().max())):
             raise _error(
                 factory,
@@ -85,6 +86,13 @@ def check_purifier(
                 "batch normalisation in training mode, a mean or maximum over the batch, or random numbers by place. "
                 "Return the network itself, which is then put into evaluation mode, and treat every image by itself",
             )
+
+
+def _apart(found: Tensor, expected: Tensor) -> float:
+    """The largest difference; infinite where the numbers of images differ, or one is NaN."""
+    if found.shape != expected.shape:
+        return math.inf
+    return float((found - expected).abs().max().nan_to_num(nan=math.inf, posinf=math.inf))
 
 
 def _purified(base: BaseClassifier, x_BCHW: Tensor, sigma: float, noise: InnerNoise, factory: str) -> Tensor:

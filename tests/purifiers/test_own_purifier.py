@@ -73,6 +73,7 @@ def test_honest_purifiers_pass(factory: str) -> None:
 FAULTY = {
     "batch_norm_in_training_mode": "makes something else of an image when others are beside it in the batch",
     "less_the_mean_of_the_batch": "makes something else of an image when others are beside it in the batch",
+    "by_the_faintest_of_the_batch": r"makes something else of an image .* \(by up to inf\)",
     "noise_by_place": "makes something else of an image .* random numbers by place",
     "drawing": "returns other images the second time: it draws random numbers .* images\\(x, sigma, noise\\)",
     "counting": "returns other images the second time: .* keeps a state",
@@ -98,6 +99,7 @@ def test_faulty_purifiers_are_refused(factory: str) -> None:
     ("kwargs", "message"),
     [
         ({"keyed": False}, "returns other images the second time"),
+        ({"copies": -1}, r"makes something else of an image .* \(by up to inf\)"),
         ({"copies": 0}, r"must yield one image or more from images\(x, sigma, noise\), got none"),
     ],
 )

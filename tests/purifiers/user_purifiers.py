@@ -56,7 +56,7 @@ class Jitter:
         self.keyed, self.copies, self.combined = keyed, copies, combined
 
     def images(self, x: Tensor, sigma: float, noise: Callable[[int], Tensor]) -> Iterator[Tensor]:
-        for copy in range(self.copies):
+        for copy in range(self.copies if self.copies >= 0 else 1 + int((x == 0).any())):
             yield x + sigma * (noise(copy) if self.keyed else torch.randn_like(x))
 
     def combine(self, logits: Sequence[Tensor]) -> Any:
@@ -83,6 +83,16 @@ def batch_norm_in_training_mode() -> Function:
 
 def less_the_mean_of_the_batch() -> Function:
     return lambda x, sigma: x - x.mean(dim=0)
+
+
+def by_the_faintest_of_the_batch() -> Function:
+    """NaN beside an image of zeros."""
+
+    def purify(x: Tensor, sigma: float) -> Tensor:
+        faintest = x.flatten(1).square().sum(dim=1).min()
+        return x * faintest / faintest
+
+    return purify
 
 
 def noise_by_place() -> Function:
