@@ -178,12 +178,12 @@ class RunConfig(Frozen):
     data: DataConfig
     purifier: PurifierConfig
     classifier: ClassifierConfig
-    composition: Composition | None = None
-    """Certify and predict a composition with a core classifier; null: the smoothed classifier alone. `evaluate`
-    measures purifier and classifier, in which it has no part."""
     certify: CertifyProtocol = CertifyProtocol()
     predict: PredictProtocol = PredictProtocol()
     evaluate: EvaluateProtocol = EvaluateProtocol()
+    composition: Composition | None = None
+    """Certify and predict a composition with a core classifier; null: the smoothed classifier alone. `evaluate`
+    measures purifier and classifier, in which it has no part."""
     numerics: Numerics = Numerics()
     engine: Engine = Engine()
 

@@ -61,9 +61,10 @@ def sample_costs(job: Job, timed: bool = True) -> dict[float, SampleCost]:
 
 def core_cost(job: Job) -> SampleCost | None:
     """One answer of a composition's core, which an image costs once at each sigma; None without a composition."""
-    replica = job.on_cpu(plain=job.config.numerics.device == "cuda")
-    if replica.core is None:
+    if job.core is None:
         return None
+    replica = job.on_cpu(plain=job.config.numerics.device == "cuda")
+    assert replica.core is not None
     image = job.first_image()[None]
     counter, seconds = FlopCounterMode(display=False), None
     with counter, torch.no_grad():

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from raycp.certify.composition import CompositionPredictRule, CompositionRule
+from raycp.certify.planner import Planner
 from raycp.certify.tally import Tally
 from raycp.config import CertifyProtocol, PredictProtocol
 from raycp.sampling.blocks import Phase
@@ -114,6 +115,20 @@ def test_what_is_incomplete_or_skipped() -> None:
     assert skipped is not None
     assert (skipped.stop_reason, skipped.predicted, skipped.selected) == ("skipped_wrong", ABSTAIN, 0)
     assert rule().used(skipped) == 11
+
+
+@pytest.mark.parametrize("phase", [Phase.CORE, Phase.ESTIMATION])
+def test_an_answer_that_is_not_finite_sets_the_image_aside(phase: Phase) -> None:
+    planner = Planner([SIGMA], np.array([LABEL]), np.array([77]), rule(), 6)
+    task = planner.next_task(2_000, "here", {"here"})
+    assert task is not None and task.num_samples == 1_011
+    counts = np.array([[0, 0, block.num_samples, 0, 0, 0, 0] for block in task.blocks])
+    broken = next(at for at, block in enumerate(task.blocks) if block.phase == phase)
+    counts[broken, [2, 6]] += [-1, 1]
+    assert planner.record(task, counts, 1.0)[1] == []
+    (reason,) = planner.set_aside.values()
+    assert "samples have NaN or infinite logits: image 77, sigma 0.5" in reason
+    assert phase.name.lower() in reason and planner.finished
 
 
 def test_predictions() -> None:

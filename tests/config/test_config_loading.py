@@ -190,8 +190,8 @@ def test_anchors_and_merges_are_no_repetition(file: Path) -> None:
     merged = "x: &x {alpha: 0.1, seed: 4}\n" + TEXT.replace("certify:\n", "certify:\n  <<: *x\n")
     file.write_text(merged)
     assert refused(file).splitlines()[1:] == [
-        "  x is not a known key; known keys here: data, purifier, classifier, certify, predict, evaluate, numerics, "
-        "engine."
+        "  x is not a known key; known keys here: data, purifier, classifier, certify, predict, evaluate, "
+        "composition, numerics, engine."
     ]
 
 
