@@ -89,7 +89,8 @@ class Storage:
                 return None
             except NotADirectoryError as err:
                 raise StorageError(
-                    f"{self.path()} is a file, not a run directory. If it is a published log, `raycp logs import` reads it."
+                    f"{self.path()} is a file, not a run directory. If it is a published log, `raycp logs import` "
+                    "reads it."
                 ) from err
 
     def names(self, folder: str) -> list[str]:
