@@ -174,12 +174,14 @@ def _different_images(evaluations: Sequence[EvaluationLike]) -> list[str]:
     groups: dict[str, list[EvaluationLike]] = {}
     for evaluation in evaluations:
         groups.setdefault(evaluation.config["data"]["sha256"], []).append(evaluation)
+    if len(groups) < 2:
+        return []
     parts = [
-        f"{', '.join(evaluation.name for evaluation in group)}: {images_in_words(data['image_index'])} of {data['source']}"
+        f"{', '.join(each.name for each in group)}: {images_in_words(data['image_index'])} of {data['source']}"
         for group in groups.values()
         for data in [group[0].config["data"]]
     ]
-    return [DIFFERENT_IMAGES.format("; ".join(parts))] if len(groups) > 1 else []
+    return [DIFFERENT_IMAGES.format("; ".join(parts))]
 
 
 def _cell(row: MetricRow, difference: bool) -> str:

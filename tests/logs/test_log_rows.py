@@ -82,8 +82,10 @@ def test_a_log_of_other_images_is_refused_unless_asked_for(folder: Path) -> None
         row(suite(files))
     assert str(caught.value) == (
         f"logs.cohen: {files[0.5]} is of 2 images [0, 20]; the methods are of 8 images [0, 5, …, 35 (every 5th)] of "
-        f"the arrays in {folder}/ours.npz. The log lacks 6 of them, and the rows of a table are of the same images. "
-        "Take images that the log has (data.select), or: mixed_images: true in the suite allows it, and says so below the table."
+        f"the arrays in {folder}/ours.npz. The log lacks 6 of them, and the rows of a table are of the "
+        "same images. "
+        "Take images that the log has (data.select), or: mixed_images: true in the suite allows it, and says so below "
+        "the table."
     )
     found = row(suite(files, mixed_images=True))
     assert [len(results.image_index_M) for results in read_sigmas(found)] == [8, 2]
