@@ -88,8 +88,11 @@ class Storage:
             except FileNotFoundError:
                 return None
             except NotADirectoryError as err:
+                if self._local is None or not self._local.is_file():
+                    raise
                 raise StorageError(
-                    f"{self.path()} is a file, not a run directory. If it is a published log, `raycp logs import` reads it."
+                    f"{self.path()} is a file, not a run directory. If it is a published log, `raycp logs import` "
+                    "reads it."
                 ) from err
 
     def names(self, folder: str) -> list[str]:

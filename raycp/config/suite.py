@@ -162,8 +162,8 @@ class Suite:
         for name in names:
             if name in self.logs:
                 raise ConfigError(
-                    f"--only {name}: it is a published log, for which nothing is run; it is in every table. The methods "
-                    f"are {', '.join(self.methods)}."
+                    f"--only {name}: it is a published log, for which nothing is run; it is in every table. The "
+                    f"methods are {', '.join(self.methods)}."
                 )
             if name not in self.methods:
                 raise ConfigError(
@@ -278,8 +278,8 @@ def _of_other_images(methods: Mapping[str, RunConfig]) -> list[str]:
         shown = [line for line in changed if line.startswith("data.name:")] or changed
         what = "other images" if _same_data(config, other) else "another data set"
         lines.append(
-            f"methods.{name} is of {what} than {first}, {', '.join(shown)}. The rows of a table are of the same images; "
-            "mixed_images: true in the suite allows others, and says so below the table."
+            f"methods.{name} is of {what} than {first}, {', '.join(shown)}. The rows of a table are of the same "
+            "images; mixed_images: true in the suite allows others, and says so below the table."
         )
     return lines
 

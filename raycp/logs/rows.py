@@ -141,14 +141,15 @@ def _of_other_images(name: str, logs: Sequence[PublishedLog], images: MethodImag
     for log in logs:
         if not log.indexed:
             return (
-                f"logs.{name}: {log.path} has no idx, so that it is not known which {len(log):,} images it is of; {ours}. "
-                f"{allowed}"
+                f"logs.{name}: {log.path} has no idx, so that it is not known which {len(log):,} images it is of; "
+                f"{ours}. {allowed}"
             )
     log = next(log for log in logs if not np.isin(images.image_index_M, log.image_index_M).all())
     lacking = int((~np.isin(images.image_index_M, log.image_index_M)).sum())
     return (
-        f"logs.{name}: {log.path} is of {images_in_words(log.image_index_M)}; {ours}. The log lacks {lacking:,} of them, "
-        f"and the rows of a table are of the same images. Take images that the log has (data.select), or: {allowed}"
+        f"logs.{name}: {log.path} is of {images_in_words(log.image_index_M)}; {ours}. The log lacks {lacking:,} of "
+        f"them, and the rows of a table are of the same images. Take images that the log has "
+        f"(data.select), or: {allowed}"
     )
 
 
@@ -168,8 +169,8 @@ def _check_claim(
             )
         if row is not None and not row.complete:
             raise ConfigError(
-                f"{where}: the logs of {name} are not of the same images at each sigma, so that nothing can be compared "
-                "with them image by image. Leave the claim out, or the log that lacks images."
+                f"{where}: the logs of {name} are not of the same images at each sigma, so that nothing can be "
+                "compared with them image by image. Leave the claim out, or the log that lacks images."
             )
     index_of = {name: np.array(row.config["data"]["image_index"]) for name, row in rows.items()}
     index_of |= {name: index for images in sets for name, index in images.of_method.items()}
@@ -179,6 +180,6 @@ def _check_claim(
     common = len(np.intersect1d(one, other))
     if common < min(len(one), len(other)):
         raise ConfigError(
-            f"{where}: {pair[0]} is of {images_in_words(one)}, {pair[1]} of {images_in_words(other)}, {common:,} in both: "
-            "a claim wants the same images, or a part of the other's. Leave the claim out."
+            f"{where}: {pair[0]} is of {images_in_words(one)}, {pair[1]} of {images_in_words(other)}, {common:,} in "
+            "both: a claim wants the same images, or a part of the other's. Leave the claim out."
         )

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from raycp.errors import ConfigError
 from raycp.quality.bootstrap import Interval, mean_interval
+from raycp.report.mixed_images import DIFFERENT_IMAGES, images_in_words
 from raycp.report.numerals import exact
 
 CLEAN = 0.0
@@ -159,12 +160,28 @@ def notes(evaluations: Sequence[EvaluationLike], rows: Sequence[MetricRow]) -> l
     ):
         networks = dict.fromkeys(row.network for row in rows if row.metric == metric)
         said += [words.format(network) for network in networks]
+    said += _different_images(evaluations)
     coupled = {row.images for row in rows if row.metric == "optimal_transport"}
     said += [
         f"optimal_transport: Wasserstein-1 between {images:,} clean and {images:,} purified images; at most transport "
         "of these images" for images in sorted(coupled)
     ]  # fmt: skip
     return said
+
+
+def _different_images(evaluations: Sequence[EvaluationLike]) -> list[str]:
+    """That evaluations are of different images, and of which; nothing if all are of the same."""
+    groups: dict[str, list[EvaluationLike]] = {}
+    for evaluation in evaluations:
+        groups.setdefault(evaluation.config["data"]["sha256"], []).append(evaluation)
+    if len(groups) < 2:
+        return []
+    parts = [
+        f"{', '.join(each.name for each in group)}: {images_in_words(data['image_index'])} of {data['source']}"
+        for group in groups.values()
+        for data in [group[0].config["data"]]
+    ]
+    return [DIFFERENT_IMAGES.format("; ".join(parts))]
 
 
 def _cell(row: MetricRow, difference: bool) -> str:

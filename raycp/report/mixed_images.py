@@ -12,6 +12,9 @@ from raycp.report.conditions import NOT_RECORDED, conditions
 from raycp.report.results import RunLike, labels_of
 from raycp.report.summary import indices_in_words
 
+DIFFERENT_IMAGES = "rows are of different images: {}. Their figures are no match for each other."
+"""To be filled with the images of each row, or group of rows."""
+
 _MOST_CHARACTERS = 60
 
 Ints = npt.NDArray[np.int64]
@@ -54,7 +57,7 @@ def mixed_images(runs: Sequence[RunLike]) -> list[str]:
     firsts = [group[0] for group in groups]
     pairs = ((one, other) for at, one in enumerate(firsts) for other in firsts[at + 1 :])
     return [
-        f"rows are of different images: {'; '.join(parts)}. Their figures are no match for each other.",
+        DIFFERENT_IMAGES.format("; ".join(parts)),
         *(text for one, other in pairs if (text := _contradiction(one, other))),
     ]
 

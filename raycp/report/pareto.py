@@ -47,7 +47,8 @@ def pareto_points(
     """The points of a comparison, by radius, on the images that all of them have.
 
     Only of methods that have decided all their images at a sigma, and of the data of the first one of these; published
-    logs, whose cost is not known, have none. Accuracy is over the common images, cost is the mean over the method's own.
+    logs, whose cost is not known, have none. Accuracy is over the common images, cost is the mean over the method's
+    own.
 
     Args:
         runs: the methods' runs.

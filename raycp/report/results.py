@@ -189,8 +189,8 @@ def require_something(runs: Sequence[RunLike]) -> None:
     if not any(results.known for run in runs for results in read_sigmas(run)):
         paths = ", ".join(run.path for run in runs)
         raise StorageError(
-            f"{paths}: no image is decided yet, so there is nothing to show. `raycp status` says how far a run is; give "
-            "its `raycp certify` command again to go on."
+            f"{paths}: no image is decided yet, so there is nothing to show. `raycp status` says how far a run is; "
+            "give its `raycp certify` command again to go on."
         )
 
 

@@ -336,14 +336,16 @@ def test_methods_are_those_of_the_single_configurations(path: Path) -> None:
         assert config == alone.model_copy(update={"evaluate": config.evaluate}), name
 
 
-@pytest.mark.parametrize("folder", ["cifar10", "imagenet64"])
+@pytest.mark.parametrize(
+    "name", ["cifar10/compare", "cifar10/compare-published", "imagenet64/compare"], ids=lambda name: name
+)
 def test_every_file_of_the_published_suites_has_an_origin(
-    folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    suite = load_suite(CONFIGS / folder / "compare.yaml")
+    suite = load_suite(CONFIGS / f"{name}.yaml")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(MissingFilesError) as caught:
-        require_files_of_methods(suite.methods)
+        require_files_of_methods(suite.methods, suite.logs)
     lines = str(caught.value).splitlines()[1:]
     assert len(lines) >= 10 and len(lines) % 2 == 0
     assert all(not line.startswith("      ") for line in lines[::2])

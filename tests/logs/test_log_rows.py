@@ -82,8 +82,10 @@ def test_a_log_of_other_images_is_refused_unless_asked_for(folder: Path) -> None
         row(suite(files))
     assert str(caught.value) == (
         f"logs.cohen: {files[0.5]} is of 2 images [0, 20]; the methods are of 8 images [0, 5, …, 35 (every 5th)] of "
-        f"the arrays in {folder}/ours.npz. The log lacks 6 of them, and the rows of a table are of the same images. Take images that the log "
-        "has (data.select), or: mixed_images: true in the suite allows it, and says so below the table."
+        f"the arrays in {folder}/ours.npz. The log lacks 6 of them, and the rows of a table are of the "
+        "same images. "
+        "Take images that the log has (data.select), or: mixed_images: true in the suite allows it, and says so below "
+        "the table."
     )
     found = row(suite(files, mixed_images=True))
     assert [len(results.image_index_M) for results in read_sigmas(found)] == [8, 2]
@@ -98,8 +100,8 @@ def test_labels_that_contradict_the_data_are_refused_always(folder: Path) -> Non
             row(suite({0.5: path}, mixed_images=asked))
         assert str(caught.value) == (
             f"logs.cohen: the labels in {path} contradict those of the arrays in {folder}/ours.npz at 1 of 8 images, "
-            "for example image 10, class 9 in the log and 0 in the data. The log is of another data set, or of its images in another order: it "
-            "cannot stand in one table with them, not even with mixed_images: true."
+            "for example image 10, class 9 in the log and 0 in the data. The log is of another data set, or of its "
+            "images in another order: it cannot stand in one table with them, not even with mixed_images: true."
         )
     labels[10], labels[11] = LABELS[10], 9  # image 11 is none of the methods'
     assert row(suite({0.5: log("b", range(40), labels)})).num_images == 8

@@ -138,3 +138,14 @@ def test_distances_in_other_features_have_no_difference() -> None:
 def test_pairs_of_other_samples_are_refused(changes: dict[str, Any], key: str) -> None:
     with pytest.raises(ConfigError, match=rf"not of the same noisy samples: {key} differ"):
         paired_rows([made(), made("b", **changes)])
+
+
+def test_evaluations_of_different_images_are_said_to_be() -> None:
+    one, same = made("one", data__source="the digits"), made("same", data__source="the digits")
+    other = made("other", data__source="the letters", data__sha256="ee", data__image_index=[1, 2, 3, 4])
+    rows = metric_rows(one)
+    assert not any("different" in note for note in notes([one, same], rows))
+    assert (
+        "rows are of different images: one, same: 4 images [0, 5, …, 15 (every 5th)] of the digits; other: 4 images "
+        "[1–4] of the letters. Their figures are no match for each other."
+    ) in notes([one, other, same], rows)

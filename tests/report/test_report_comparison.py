@@ -287,8 +287,8 @@ def test_published_logs_are_rows_without_cost(runs: list[Any], published: Any) -
     assert "pareto: without cohen, imported: what they cost is not known." in report.notes
     assert not any("unfinished" in note for note in report.notes)
     assert (
-        "cohen: imported from noise_0.25 (σ = 0.25): made by other code; N = 100,000, α = 0.001 as claimed; N0 not said."
-        in report.notes
+        "cohen: imported from noise_0.25 (σ = 0.25): made by other code; N = 100,000, α = 0.001 as claimed; "
+        "N0 not said." in report.notes
     )
 
 

@@ -53,8 +53,8 @@ def test_another_data_set_is_said_and_proved_by_its_labels(make_run: Make) -> No
     assert mixed_images([one, other]) == [
         "rows are of different images: one: 12 images [0–11] of the digits; other: 12 images [6–17] of the letters. "
         "Their figures are no match for each other.",
-        "one and other are of different data sets, or of one in another order: their labels differ at 6 of 6 images, for "
-        "example image 6.",
+        "one and other are of different data sets, or of one in another order: their labels differ at 6 of 6 images, "
+        "for example image 6.",
     ]
     same_index = of(make_run, "same", range(12), source="the letters")
     assert len(mixed_images([one, same_index])) == 1
