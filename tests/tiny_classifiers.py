@@ -84,3 +84,14 @@ class _WithDropout(nn.Module):
 def with_dropout(width: int) -> nn.Module:
     """A user's own network."""
     return _WithDropout(width)
+
+
+class _Auxiliary(_WithDropout):
+    def forward(self, x_BCHW: torch.Tensor) -> Any:
+        logits_BK = super().forward(x_BCHW)
+        return (logits_BK, logits_BK) if self.training else logits_BK
+
+
+def with_auxiliary_output() -> nn.Module:
+    """A network like Inception, with a second output in train mode."""
+    return _Auxiliary(8)

@@ -183,6 +183,17 @@ def _require_logits(what: str, bundle: Bundle, images: Images) -> None:
         raise ModelError(f"{what}, a classifier, does not take the training images (data): {err}") from err
 
 
+def _require_logits_in_training(what: str, bundle: Bundle, images: Images) -> None:
+    """Some networks (Inception, GoogLeNet) have further outputs in train mode, which nothing here would look at."""
+    with torch.no_grad():
+        found = build_classifier(bundle).train()(torch.zeros(2, *images.shape))
+    if not isinstance(found, torch.Tensor):
+        raise ModelError(
+            f"{what}, whose network returns a {type(found).__name__} in train mode; a classifier that is trained "
+            "further must return logits alone. Leave its auxiliary outputs out (kwargs), or take another one."
+        )
+
+
 def _require_classifier(what: str, bundle: Bundle, key: str, images: Images) -> None:
     recipe = bundle.recipe
     if key.startswith("stages: perceptual"):  # its features are compared, not its classes
@@ -193,6 +204,8 @@ def _require_classifier(what: str, bundle: Bundle, key: str, images: Images) -> 
                 "ImageNet backbone."
             )
         return
+    if key.startswith("stages: start") and not takes_model_units(recipe):
+        _require_logits_in_training(what, bundle, images)
     has, named = recipe["num_classes"], images.class_names is not None
     if has < images.num_classes or (named and has != images.num_classes):
         raise ModelError(

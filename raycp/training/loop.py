@@ -123,7 +123,7 @@ class StageTraining:
     def _share_statistics(self) -> None:
         if self._statistics:
             mean = self._over_workers(torch.cat(self._statistics))
-            parts = mean.split([len(statistic) for statistic in self._statistics])
+            parts = torch.split_with_sizes(mean, [len(statistic) for statistic in self._statistics])
             torch._foreach_copy_(self._statistics, parts)
 
     @torch.no_grad()

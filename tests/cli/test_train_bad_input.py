@@ -324,6 +324,8 @@ def test_classifiers_of_other_kinds_that_do_not_fit(train: Run, tmp_path: Path) 
         vit, "perceptual of consistency is models.parent", "a classifier of kind transformers", stage=backbone
     )
     message(vit, "it must be an EDM denoiser", stage=DISTIL)
+    several = {"kind": "python", "factory": "tiny_classifiers:with_auxiliary_output", "num_classes": CLASSES}
+    message(several, "models.parent (of kind python), whose network returns a tuple in train mode")
     with pytest.raises(AssertionError, match="Ray was started"):
         train(CLASSIFIER, models={"parent": vit}, data=data)
 

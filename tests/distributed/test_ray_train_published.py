@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -101,7 +102,7 @@ def test_what_is_left_is_what_was_validated(
 
 
 class FatalOnce:
-    """What workers run; the first one dies once, after the fifth step of a stage with batch normalisation and dropout."""
+    """What workers run; one of them dies once, in the middle of a stage with batch normalisation and dropout."""
 
     def __init__(self, marker: Path) -> None:
         self.marker = marker
@@ -113,6 +114,7 @@ class FatalOnce:
             for value in whole(training):
                 if training.step == 5 and training._config.name == "own-ft" and not self.marker.exists():
                     self.marker.touch()
+                    time.sleep(2)  # for Ray Train to take note of the checkpoints before
                     os._exit(1)
                 yield value
 
@@ -124,7 +126,7 @@ def test_an_interruption_leaves_no_trace(trained: Path, config: TrainConfig, tmp
     lines: list[dict[str, Any]] = []
     assert train_models(config, str(tmp_path / "run"), lines.append, FatalOnce(tmp_path / "fatal"))
     restored = {line["stage"]: line["step"] for line in lines if line.get("restored")}
-    assert restored == {"own-ft": 4}
+    assert set(restored) == {"own-ft"} and restored["own-ft"] in (2, 4)
     for stage in config.stages:
         assert left(tmp_path / "run", stage.name).sha256 == left(trained, stage.name).sha256, stage.name
 

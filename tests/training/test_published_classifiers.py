@@ -9,13 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from tiny_classifiers import CLASSES, KINDS, SIDE, section
 from torch import Tensor, nn
 from training_setups import train_config
 
+from raycp.config.models import CifarResNetClassifier, DirectoryClassifier
 from raycp.config.stages import ClassifierStage
-from raycp.distributed.trained_models import build_trained
-from raycp.models import read_classifier
+from raycp.distributed.trained_models import build_trained, save_model
+from raycp.models import build_classifier, read_classifier
+from raycp.storage import Storage
 from raycp.training.batches import Batches, LoadedImages
 from raycp.training.loop import StageTraining, running_statistics
 from raycp.training.networks import trainable
@@ -39,7 +42,12 @@ def coloured() -> LoadedImages:
 
 
 def training(
-    start: Trained, rank: int = 0, workers: int = 1, over_workers: Any = lambda value: value, **changes: Any
+    start: Trained,
+    rank: int = 0,
+    workers: int = 1,
+    over_workers: Any = lambda value: value,
+    images: LoadedImages | None = None,
+    **changes: Any,
 ) -> StageTraining:
     raw = {
         "stage": "classifier", "start": "net", "steps": STEPS, "batch_size": 16, "learning_rate": 2e-3,
@@ -48,8 +56,9 @@ def training(
     models = {"net": {"path": "n"}, "purifier": {"path": "p"}}
     (stage,) = train_config(raw, models=models, engine={"workers": workers}).stages
     assert isinstance(stage, ClassifierStage)
-    network = trainable(copy.deepcopy(start.network), (3, SIDE, SIDE))
-    batches = Batches(coloured(), 16, 0, (0, 0), rank, workers, copies=stage.copies, parts=stage.accumulate)
+    images = images or coloured()
+    network = trainable(copy.deepcopy(start.network), images.shape)
+    batches = Batches(images, 16, 0, (0, 0), rank, workers, copies=stage.copies, parts=stage.accumulate)
     earlier = {"net": start, "purifier": Trained(Purifier(), Diffusion(0.5))}
     loss = stage_loss(stage, network, None, earlier, batches)
     return StageTraining(stage, network, network, loss, over_workers=over_workers)
@@ -152,3 +161,29 @@ def test_dropout_differs_between_workers_parts_and_steps() -> None:
     seeds = {worker.seed(step, part) for worker in batches for step in range(3) for part in range(2)}
     assert len(seeds) == 12
     assert Batches(coloured(), 16, 0, (3, 1), 1, 2, parts=2).seed(2, 1) == batches[1].seed(2, 1)
+
+
+def test_the_published_resnet56_learns_to_see_through_noise(shared_data: Path, tmp_path: Path) -> None:
+    """Its weights, real images: the loss under noise falls far within a few steps, and it is written and read back."""
+    fixture = shared_data / "parity" / "cifar-resnet-th"
+    stored = load_file(fixture / "io.safetensors")
+    images, labels = stored["images_uint8"].numpy(), stored["labels"].numpy()
+    config = CifarResNetClassifier(kind="cifar_resnet", weights=str(fixture / "resnet56-4bfd9763.th"))
+    bundle = read_classifier(config)
+    start = build_trained(bundle)
+    changes = {"steps": 20, "noise_sigma": 0.25, "ema_decay": 0.8, "learning_rate": 1e-3}
+    tuned = training(start, images=LoadedImages(images, labels), **changes)
+    losses = list(tuned.run())
+    assert losses[0] > 2 and sum(losses[-3:]) < sum(losses[:3]) / 2
+    network = tuned.average.eval()
+    save_model(Storage(str(tmp_path / "run")), "tuned", network, None, start.recipe, (32, 32), None, {})
+    folder = tmp_path / "run" / "models" / "tuned"
+    x_BCHW = torch.from_numpy(images) / 255
+    for section_of in (
+        DirectoryClassifier(kind="directory", path=str(folder)),
+        CifarResNetClassifier(kind="cifar_resnet", weights=str(folder / "model.safetensors")),
+    ):
+        again = read_classifier(section_of)
+        assert again.recipe == bundle.recipe
+        with torch.no_grad():
+            assert torch.equal(build_classifier(again)(x_BCHW), network.classifier(x_BCHW))  # type: ignore[operator]
