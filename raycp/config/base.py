@@ -338,14 +338,15 @@ def _keys_at(model: type[BaseModel], raw: Any, loc: Sequence[int | str]) -> list
     current: Any = model
     for item in loc:
         candidates = _models_in(current)
+        # The tag of a union first, which keeps the member that carries it: another member may have a key of that name.
+        tagged = [
+            c for c in candidates if any(item in get_args(f.annotation) for f in c.model_fields.values())
+        ]
         fields = [c.model_fields[item] for c in candidates if item in c.model_fields]
-        if fields:
+        if len(candidates) > 1 and isinstance(item, str) and tagged:
+            current = tagged[0]
+        elif fields:
             current = fields[0].annotation
-        elif not isinstance(item, int):  # the tag of a union: keep the member that carries it
-            tagged = [
-                c for c in candidates if any(item in get_args(f.annotation) for f in c.model_fields.values())
-            ]
-            current = tagged[0] if tagged else current
     return [name for candidate in _models_in(current)[:1] for name in candidate.model_fields]
 
 
