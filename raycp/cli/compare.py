@@ -50,7 +50,8 @@ def compare(
     that fails is reported, the others have their turn, and the exit status is 1.
 
     Prints certified accuracy beside the cost of each method and the suite's
-    claims with joint intervals; DIR/comparison has them as CSV, and pictures.
+    claims with joint intervals; DIR/comparison has them as CSV and pictures, and
+    all of it as one page, comparison.html.
 
     \b
     Examples:
@@ -82,7 +83,7 @@ def compare(
         _say(f"interrupted; what was drawn is kept in {out}")
     else:
         refused = [name for name, err in outcome.failed.items() if isinstance(err, RunMismatchError)]
-        _print_comparison(loaded, out, refused)
+        _print_comparison(loaded, suite, out, refused)
     if outcome.failed:
         _say(f"failed, as said above: {', '.join(outcome.failed)}")
     if not outcome.complete:
@@ -90,15 +91,20 @@ def compare(
         raise typer.Exit(1)
 
 
-def _print_comparison(suite: Suite, out: str, refused: Collection[str]) -> None:
+def _print_comparison(suite: Suite, source: Path, out: str, refused: Collection[str]) -> None:
     """Of all methods of the suite that have a table, whichever were run just now, but not those of other runs."""
+    from datetime import UTC, datetime
+
+    from raycp.cli.session import command_line
     from raycp.config.suite import COMPARISON, recorded_differences
-    from raycp.report.comparison_files import report_comparison
+    from raycp.report.comparison_files import PAGE, report_comparison
+    from raycp.report.comparison_page import Making
     from raycp.runs import read_run
     from raycp.runs.run_directory import RESULTS
     from raycp.storage import Storage
 
-    storage, runs, absent = Storage(out), [], []
+    storage, runs = Storage(out), []
+    absent, left_out = [], {}
     for name, config in suite.methods.items():
         if storage.read(f"{name}/{RESULTS['certify']}") is None:
             absent.append(name)
@@ -107,17 +113,21 @@ def _print_comparison(suite: Suite, out: str, refused: Collection[str]) -> None:
         other = recorded_differences(config, run.config["config"])
         if other or name in refused:
             why = ", ".join(other) or "see above"
-            _say(f"{name} is left out, its directory holds a run of another configuration: {why}")
+            left_out[name] = f"its directory holds a run of another configuration: {why}"
+            _say(f"{name} is left out, {left_out[name]}")
         else:
             runs.append(run)
     if runs:
-        report = report_comparison(suite, runs)
+        without = {name: "no table yet" for name in absent} | left_out
+        making = Making(str(source), command_line(), datetime.now(UTC), without)
+        report = report_comparison(suite, runs, making)
         for name, content in report.files.items():
             storage.write(f"{COMPARISON}/{name}", content)
         typer.echo(report.text, nl=False)
         for note in report.notes:
             _say(note)
-        _say(f"in {storage.path(COMPARISON)}: {', '.join(report.files)}")
+        _say(f"in {storage.path(COMPARISON)}: {', '.join(name for name in report.files if name != PAGE)}")
+        _say(f"page: {storage.path(f'{COMPARISON}/{PAGE}')}")
     if absent:
         _say(f"without a table yet: {', '.join(absent)}")
 
