@@ -118,7 +118,7 @@ def _print_comparison(suite: Suite, source: Path, out: str, refused: Collection[
         else:
             runs.append(run)
     if runs:
-        without = {name: "no table yet" for name in absent} | left_out
+        without = dict.fromkeys(absent, "no table yet") | left_out
         making = Making(str(source), command_line(), datetime.now(UTC), without)
         report = report_comparison(suite, runs, making)
         for name, content in report.files.items():

@@ -54,8 +54,9 @@ def report_comparison(
         files["curves.csv"] = csv_text(curve_records(found.curves)).encode()
         files["curves.png"] = draw_method_curves(found.curves, title)
     if found.points:
-        title = found.common_conditions([point.images for point in found.points])
         files["pareto.csv"] = csv_text(pareto_records(found.points)).encode()
+    if found.priced:
+        title = found.common_conditions([point.images for point in found.points])
         files["pareto.png"] = draw_pareto(found.points, title)
     if found.checked.items:
         files["claims.csv"] = csv_text(claim_records(found.checked.items)).encode()

@@ -1,4 +1,4 @@
-"""The comparison of the methods of a suite as one self-contained HTML page, with the look and the pieces of a report."""
+"""The comparison of the methods of a suite as one self-contained HTML page, made like that of a run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,14 @@ from raycp.report.image_rows import OUTCOMES, script_json
 from raycp.report.method_images import method_image_data, same_images, sample_grid
 from raycp.report.method_plots import draw_pareto, looks_of
 from raycp.report.method_table import shown_groups
-from raycp.report.method_words import claim_outcomes, cost_sentence, leaders, shared_conditions, subject, verdict_counts
+from raycp.report.method_words import (
+    claim_outcomes,
+    cost_sentence,
+    leaders,
+    shared_conditions,
+    subject,
+    verdict_counts,
+)
 from raycp.report.numerals import DASH, duration
 from raycp.report.page import RunSection, environment, run_section, script_source, script_text
 from raycp.report.paired import interval_text
@@ -76,7 +83,6 @@ def render_comparison(found: Findings, making: Making) -> str:
     sections = [_method(run_section(run.name, run, found.table), found) for run in found.runs]
     items = found.checked.items
     limit = limit_of(items)
-    title = found.common_conditions([point.images for point in found.points])
     rules = {section.section.conditions.rule for section in sections}
     return (
         environment()
@@ -103,7 +109,7 @@ def render_comparison(found: Findings, making: Making) -> str:
             panels=curve_panels(found.curves, drawn, found.table.radii),
             looks=_looks(drawn),
             sequential=bool(rules & {"decide"}),
-            pareto=[draw_pareto(found.points, title, theme) for theme in (LIGHT, DARK)] if found.points else None,
+            pareto=_pareto(found),
             grid=sample_grid(same),
             same=same,
             rows=bool(data["sigmas"]),
@@ -120,6 +126,14 @@ def render_comparison(found: Findings, making: Making) -> str:
             version=raycp.__version__,
         )
     )
+
+
+def _pareto(found: Findings) -> list[bytes]:
+    """Accuracy against cost for a light page and for a dark one; none where no cost is known."""
+    if not found.priced:
+        return []
+    title = found.common_conditions([point.images for point in found.points])
+    return [draw_pareto(found.points, title, theme) for theme in (LIGHT, DARK)]
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Certified-accuracy curves with their confidence bands as inline SVG, a panel for each sigma; colours are the page's."""
+"""Certified-accuracy curves with their confidence bands as inline SVG, a panel for each sigma."""
 
 from __future__ import annotations
 
@@ -45,7 +45,9 @@ class Scale:
         return round(HEIGHT - _BOTTOM - share / self.top * (HEIGHT - _TOP - _BOTTOM), 1)
 
 
-def curve_panels(curves: Sequence[Curve], methods: Sequence[str], radii: Sequence[float]) -> tuple[Panel, ...]:
+def curve_panels(
+    curves: Sequence[Curve], methods: Sequence[str], radii: Sequence[float]
+) -> tuple[Panel, ...]:
     """Draw the curves; what is of method k has the class `mk`, a band `band`.
 
     A band holds the exact 95% interval of each point by itself (`share_interval`); a curve of which images are still
@@ -77,8 +79,11 @@ def curve_panels(curves: Sequence[Curve], methods: Sequence[str], radii: Sequenc
             title = f"<title>{Markup.escape(curve.run)}</title>"
             path = _curve_path(scale, curve.radius_K, curve.accuracy_K)
             parts.append(f'<path class="curve m{methods.index(curve.run)}" d="{path}">{title}</path>')
-        words = f"Certified accuracy against the L2 radius at σ = {exact(sigma)}, a curve for each method; the steps are in curves.csv."
-        svg = f'<svg class="panel" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{words}">{"".join(parts)}</svg>'
+        words = (
+            f"Certified accuracy against the L2 radius at σ = {exact(sigma)}; the steps are in curves.csv."
+        )
+        head = f'<svg class="panel" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{words}">'
+        svg = f"{head}{''.join(parts)}</svg>"
         panels.append(Panel(sigma, Markup(svg)))
     return tuple(panels)
 
@@ -90,7 +95,9 @@ def band(curve: Curve) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]
     return both_K2[:, 0], both_K2[:, 1]
 
 
-def _steps(scale: Scale, radius_K: npt.NDArray[np.float64], share_K: npt.NDArray[np.float64]) -> list[tuple[float, float]]:
+def _steps(
+    scale: Scale, radius_K: npt.NDArray[np.float64], share_K: npt.NDArray[np.float64]
+) -> list[tuple[float, float]]:
     """Corners of a step function that is share_K[i] on (radius_K[i-1], radius_K[i]]; those that fall together once."""
     corners: list[tuple[float, float]] = []
     left = scale.x(0.0)
@@ -136,20 +143,21 @@ def _grid(scale: Scale, radii: Sequence[float]) -> str:
     parts = []
     for percent in _ticks(100 * scale.top):
         y = scale.y(percent / 100)
-        parts.append(f'<path class="grid" d="M{left},{y}H{right}"/><text x="{left - 6}" y="{y + 4}" text-anchor="end">{percent:g}</text>')
+        parts.append(f'<path class="grid" d="M{left},{y}H{right}"/>')
+        parts.append(f'<text x="{left - 6}" y="{y + 4}" text-anchor="end">{percent:g}</text>')
     for radius in _ticks(scale.right):
         x = scale.x(radius)
-        parts.append(f'<path class="grid" d="M{x},{bottom}V{top}"/><text x="{x}" y="{bottom + 16}" text-anchor="middle">{radius:g}</text>')
+        parts.append(f'<path class="grid" d="M{x},{bottom}V{top}"/>')
+        parts.append(f'<text x="{x}" y="{bottom + 16}" text-anchor="middle">{radius:g}</text>')
     for eps in radii:
         if 0 < eps <= scale.right:
             parts.append(f'<path class="mark" d="M{scale.x(eps)},{bottom}V{top}"/>')
-    middle = (left + right) / 2
-    return (
-        "".join(parts)
-        + f'<path class="axis" d="M{left},{top}V{bottom}H{right}"/>'
-        + f'<text x="{middle}" y="{HEIGHT - 6}" text-anchor="middle">L2 radius ε (pixel units)</text>'
-        + f'<text transform="translate(12,{(top + bottom) / 2}) rotate(-90)" text-anchor="middle">certified accuracy (%)</text>'
-    )
+    below = f'x="{(left + right) / 2}" y="{HEIGHT - 6}"'
+    beside = f'transform="translate(12,{(top + bottom) / 2}) rotate(-90)"'
+    parts.append(f'<path class="axis" d="M{left},{top}V{bottom}H{right}"/>')
+    parts.append(f'<text {below} text-anchor="middle">L2 radius ε (pixel units)</text>')
+    parts.append(f'<text {beside} text-anchor="middle">certified accuracy (%)</text>')
+    return "".join(parts)
 
 
 def _ticks(end: float) -> list[float]:

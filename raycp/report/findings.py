@@ -11,7 +11,7 @@ from raycp.report.comparison import MethodRow, method_rows
 from raycp.report.conditions import conditions
 from raycp.report.curves import Curve, certified_curves
 from raycp.report.numerals import exact
-from raycp.report.pareto import Point, pareto_points
+from raycp.report.pareto import COSTS, Point, pareto_points
 from raycp.report.results import RunLike
 from raycp.report.table import ENVELOPE, Table, certified_table
 
@@ -61,6 +61,11 @@ class Findings:
         if absent:
             notes.append(f"pareto: without {', '.join(absent)}, unfinished or of other data.")
         return tuple(notes)
+
+    @property
+    def priced(self) -> bool:
+        """Whether a point has a known cost, so that there is something to draw."""
+        return any(point.cost(kind) is not None for point in self.points for kind in COSTS)
 
     def common_conditions(self, images: Sequence[int]) -> str:
         """Of a picture of so many images per method: what is one for all methods, in words."""

@@ -18,7 +18,9 @@ _MARGIN = 12
 
 def limit_of(checked: Sequence[CheckedClaim]) -> float:
     """Percentage points from the zero line to the edge that hold every interval: a round number, at least 1."""
-    largest = 100 * max((abs(end) for item in checked for end in (item.comparison.low, item.comparison.high)), default=0)
+    largest = 100 * max(
+        (abs(end) for item in checked for end in (item.comparison.low, item.comparison.high)), default=0
+    )
     unit = 10.0 ** math.floor(math.log10(max(largest, 1.0)))
     return next(unit * factor for factor in (1, 1.2, 1.6, 2, 3, 4, 6, 8, 10) if unit * factor >= largest)
 

@@ -119,7 +119,9 @@ def _columns(cells: Mapping[int, tuple[Any, ...]] | None, images: Sequence[int])
     absent = (".", -1, 0, 0, 0, 0, 0)
     outcome, *others = zip(*(cells.get(image, absent) for image in images), strict=True)
     names = ("certified", "radius", "level", "votes", "of", "samples")
-    columns = {name: None if None in column else list(column) for name, column in zip(names, others, strict=True)}
+    columns = {
+        name: None if None in column else list(column) for name, column in zip(names, others, strict=True)
+    }
     return {"outcome": "".join(outcome), **columns}
 
 
@@ -182,7 +184,9 @@ def sample_grid(same: SameImages) -> SampleGrid:
     return SampleGrid(tuple(sorted(shown, key=lambda row: (row.sigma, row.image_index))), tuple(notes))
 
 
-def _sample_row(place: tuple[float, int], of_run: Mapping[str, Triplet], runs: Sequence[RunLike]) -> SampleRow:
+def _sample_row(
+    place: tuple[float, int], of_run: Mapping[str, Triplet], runs: Sequence[RunLike]
+) -> SampleRow:
     first = next(iter(of_run.values()))
     clean, noisy, _ = first.images
     return SampleRow(*place, first.label, clean, noisy, tuple(of_run.get(run.name) for run in runs))
@@ -195,7 +199,9 @@ def _within_budget(rows: Sequence[SampleRow]) -> list[SampleRow]:
     size = 0
     for row in rows:
         bytes_of_row = row.clean.nbytes * (2 + row.kept)
-        if number[row.sigma] and (size + bytes_of_row > _MAX_BYTES or number[row.sigma] >= 2 * _ROWS_PER_SIGMA):
+        if number[row.sigma] and (
+            size + bytes_of_row > _MAX_BYTES or number[row.sigma] >= 2 * _ROWS_PER_SIGMA
+        ):
             continue
         shown.append(row)
         number[row.sigma] += 1

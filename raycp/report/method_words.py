@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from raycp.report.claims import CONFIRMED, CONTRADICTED, VERDICTS, CheckedClaim
@@ -11,7 +11,7 @@ from raycp.report.conditions import NOT_RECORDED, Conditions, conditions
 from raycp.report.findings import Findings
 from raycp.report.method_table import Group
 from raycp.report.numerals import exact
-from raycp.report.results import RunLike
+from raycp.report.results import RunLike, read_sigmas
 from raycp.report.summary import indices_in_words, listed
 
 
@@ -27,24 +27,28 @@ class Condition:
 
 def shared_conditions(runs: Sequence[RunLike]) -> list[Condition]:
     """What a figure hangs on beside the method itself, each said once for all methods where they share it."""
-    setups = {run.name: conditions(run) for run in runs}
-    sigmas = {run.name: (run.config.get("config") or {}).get("certify", {}).get("sigmas") or () for run in runs}
-    images = {run.name: run.num_images for run in runs}
-    said: dict[str, Callable[[str, Conditions], str]] = {
-        "images": lambda name, of: f"{images[name]:,}" + (f": {indices_in_words(of.image_index)}" if of.image_index else ""),
-        "data": lambda name, of: of.data,
-        "classifier": lambda name, of: of.classifier,
-        "σ": lambda name, of: f"{', '.join(exact(s) for s in sigmas[name])} (pixel units)" if sigmas[name] else NOT_RECORDED,
-        "N0": lambda name, of: _number(of.num_selection),
-        "N": lambda name, of: _number(of.num_estimation),
-        "α": lambda name, of: NOT_RECORDED if of.alpha is None else f"{exact(of.alpha)} per certificate",
-        "rule": lambda name, of: f"{of.rule}: {of.bound_in_words}" if of.rule else NOT_RECORDED,
-        "wrong classes": lambda name, of: "not estimated (skip_wrong)" if of.skip_wrong else "estimated like right ones",
-        "noise": lambda name, of: of.noise_in_words,
-        "noise seed": lambda name, of: NOT_RECORDED if of.seed is None else str(of.seed),
-        "device, dtype": lambda name, of: of.device,
-    }  # fmt: skip
-    return [_condition(name, {run: say(run, of) for run, of in setups.items()}) for name, say in said.items()]
+    said = {run.name: _said(run, conditions(run)) for run in runs}
+    names = next(iter(said.values()))
+    return [_condition(name, {run: of_run[name] for run, of_run in said.items()}) for name in names]
+
+
+def _said(run: RunLike, of: Conditions) -> dict[str, str]:
+    sigmas = ", ".join(exact(results.sigma) for results in read_sigmas(run))
+    which = f": {indices_in_words(of.image_index)}" if of.image_index else ""
+    return {
+        "images": f"{run.num_images:,}{which}",
+        "data": of.data,
+        "classifier": of.classifier,
+        "σ": f"{sigmas} (pixel units)",
+        "N0": _number(of.num_selection),
+        "N": _number(of.num_estimation),
+        "α": NOT_RECORDED if of.alpha is None else f"{exact(of.alpha)} per certificate",
+        "rule": f"{of.rule}: {of.bound_in_words}" if of.rule else NOT_RECORDED,
+        "wrong classes": "not estimated (skip_wrong)" if of.skip_wrong else "estimated like right ones",
+        "noise": of.noise_in_words,
+        "noise seed": NOT_RECORDED if of.seed is None else str(of.seed),
+        "device, dtype": of.device,
+    }
 
 
 def _condition(name: str, values: Mapping[str, str]) -> Condition:
@@ -71,12 +75,14 @@ class Outcome:
 def subject(found: Findings) -> str:
     """What was compared, on which images, at which noise."""
     said = {condition.name: condition for condition in shared_conditions(found.runs)}
-    images, sigmas = Counter(run.num_images for run in found.runs).most_common(1)[0][0], said["σ"].value
-    fewer = [f"{run.name}: {run.num_images:,}" for run in found.runs if run.num_images != images]
+    images = Counter(run.num_images for run in found.runs).most_common(1)[0][0]
+    others = [f"{run.name}: {run.num_images:,}" for run in found.runs if run.num_images != images]
     number = len(found.runs)
+    classifier, data = said["classifier"], said["data"]
     return (
-        f"{number} {'method' if number == 1 else 'methods'} on {images:,} images{f' ({listed(fewer)})' if fewer else ''} "
-        f"of {said['data'].value}, in front of the classifier {said['classifier'].value}, at σ = {sigmas}."
+        f"{number} {'method' if number == 1 else 'methods'} on {images:,} images"
+        f"{f' ({listed(others)})' if others else ''} of {data.value}"
+        f"{'' if classifier.others else f', in front of the classifier {classifier.value}'}, at σ = {said['σ'].value}."
     )
 
 
@@ -107,7 +113,11 @@ def _place(verdicts: Sequence[str]) -> str:
     if not (yes or no):
         return "undecided wherever checked"
     word = "confirmed" if yes else "the other way"
-    return f"{word} wherever checked" if len(set(verdicts)) == 1 else f"{word} at some σ and ε, undecided at the others"
+    return (
+        f"{word} wherever checked"
+        if len(set(verdicts)) == 1
+        else f"{word} at some σ and ε, undecided at the others"
+    )
 
 
 def verdict_counts(items: Sequence[CheckedClaim]) -> str:
@@ -124,13 +134,18 @@ def leaders(groups: Sequence[Group], radii: Sequence[float]) -> list[str]:
             continue
         led: dict[str, list[str]] = {}
         for column, eps in enumerate(radii):
-            best = [(row.method, row.accuracies[column].text) for row in group.rows if row.accuracies[column].best]
+            best = [
+                (row.method, row.accuracies[column].text) for row in group.rows if row.accuracies[column].best
+            ]
             if best:
                 who = listed([name for name, _ in best])
                 led.setdefault(who, []).append(f"{best[0][1]}% at ε = {exact(eps)}")
         if led:
             who_where = listed([f"{who} ({', '.join(where)})" for who, where in led.items()])
-            sentences.append(f"At σ = {exact(group.sigma)}, on the same {group.best_images:,} images, the highest certified accuracy is that of {who_where}.")
+            sentences.append(
+                f"At σ = {exact(group.sigma)}, on the same {group.best_images:,} images, the highest certified accuracy "
+                f"is that of {who_where}."
+            )
     return sentences
 
 
@@ -146,6 +161,6 @@ def cost_sentence(found: Findings) -> str:
         return ""
     low, high = min(seconds, key=seconds.__getitem__), max(seconds, key=seconds.__getitem__)
     return (
-        f"A sample takes between {1e3 * seconds[low]:.3g} ms ({low}) and {1e3 * seconds[high]:.3g} ms ({high}) of device "
-        f"time, a factor of {seconds[high] / seconds[low]:.2g}."
+        f"A sample takes between {1e3 * seconds[low]:.3g} ms ({low}) and {1e3 * seconds[high]:.3g} ms ({high}) of "
+        f"device time, a factor of {seconds[high] / seconds[low]:.2g}."
     )
