@@ -41,7 +41,7 @@ def _said(run: RunLike, of: Conditions) -> dict[str, str]:
         "classifier": of.classifier,
         "σ": f"{sigmas} (pixel units)",
         "N0": _number(of.num_selection),
-        "N": _number(of.num_estimation),
+        "N": of.samples_in_words.replace("N = ", ""),
         "α": NOT_RECORDED if of.alpha is None else f"{exact(of.alpha)} per certificate",
         "rule": f"{of.rule}: {of.bound_in_words}" if of.rule else NOT_RECORDED,
         "wrong classes": "not estimated (skip_wrong)" if of.skip_wrong else "estimated like right ones",
@@ -143,8 +143,8 @@ def leaders(groups: Sequence[Group], radii: Sequence[float]) -> list[str]:
         if led:
             who_where = listed([f"{who} ({', '.join(where)})" for who, where in led.items()])
             sentences.append(
-                f"At σ = {exact(group.sigma)}, on the same {group.best_images:,} images, the highest certified accuracy "
-                f"is that of {who_where}."
+                f"At σ = {exact(group.sigma)}, on the same {group.best_images:,} images, the highest certified "
+                f"accuracy is that of {who_where}."
             )
     return sentences
 
