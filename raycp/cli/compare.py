@@ -11,7 +11,7 @@ from raycp.cli.options import AddressOption, ReplicasOption, SetOption, engine_o
 from raycp.errors import RunMismatchError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Mapping, Sequence
 
     from raycp.config import RunConfig
     from raycp.config.suite import Suite
@@ -83,7 +83,7 @@ def compare(
         _say(f"interrupted; what was drawn is kept in {out}")
     else:
         refused = [name for name, err in outcome.failed.items() if isinstance(err, RunMismatchError)]
-        _print_comparison(loaded, suite, out, refused)
+        _print_comparison(loaded, _words(suite, set_ or []), out, refused)
     if outcome.failed:
         _say(f"failed, as said above: {', '.join(outcome.failed)}")
     if not outcome.complete:
@@ -91,7 +91,7 @@ def compare(
         raise typer.Exit(1)
 
 
-def _print_comparison(suite: Suite, source: Path, out: str, refused: Collection[str]) -> None:
+def _print_comparison(suite: Suite, words: tuple[str, ...], out: str, refused: Collection[str]) -> None:
     """Of all methods of the suite that have a table, whichever were run just now, but not those of other runs."""
     from datetime import UTC, datetime
 
@@ -119,7 +119,7 @@ def _print_comparison(suite: Suite, source: Path, out: str, refused: Collection[
             runs.append(run)
     if runs:
         without = dict.fromkeys(absent, "no table yet") | left_out
-        making = Making(str(source), command_line(), datetime.now(UTC), without)
+        making = Making(words, command_line(), datetime.now(UTC), without)
         report = report_comparison(suite, runs, making)
         for name, content in report.files.items():
             storage.write(f"{COMPARISON}/{name}", content)
@@ -130,6 +130,11 @@ def _print_comparison(suite: Suite, source: Path, out: str, refused: Collection[
         _say(f"page: {storage.path(f'{COMPARISON}/{PAGE}')}")
     if absent:
         _say(f"without a table yet: {', '.join(absent)}")
+
+
+def _words(suite: Path, overrides: Sequence[str]) -> tuple[str, ...]:
+    """Of a command: what says which suite it is, with which overrides."""
+    return ("raycp", "compare", str(suite), *(word for given in overrides for word in ("--set", given)))
 
 
 def _print_plan(methods: Mapping[str, RunConfig]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -39,16 +40,20 @@ class Making:
     """What the page says of its own making, which is not found in the runs.
 
     Attributes:
-        suite: the file of the suite, as it was given.
+        suite: the words of a command that name the suite, `raycp compare SUITE` and its overrides.
         command: the command line that makes the page again.
         made: the time, with its zone.
         absent: why a method of the suite has no row, by its name.
     """
 
-    suite: str
+    suite: tuple[str, ...]
     command: str
     made: datetime
     absent: Mapping[str, str] = field(default_factory=dict)
+
+    def alone(self, method: str) -> str:
+        """The command that makes the run of one method elsewhere."""
+        return shlex.join([*self.suite, "--out", "DIR", "--only", method])
 
 
 @dataclass(frozen=True)
@@ -144,7 +149,7 @@ class MethodLook:
     light: str
     dark: str
     dashes: str
-    """SVG `stroke-dasharray`, in stroke widths."""
+    """SVG `stroke-dasharray`."""
 
 
 def _looks(methods: Sequence[str]) -> list[MethodLook]:

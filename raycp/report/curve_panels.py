@@ -61,7 +61,7 @@ def curve_panels(
     sigmas = sorted({curve.sigma for curve in curves}, key=lambda sigma: (math.isnan(sigma), sigma))
     bands = {id(curve): band(curve) for curve in curves}
     highest = max((float(high_K.max(initial=0)) for _, high_K in bands.values()), default=1.0)
-    top = min(1.0, math.ceil(20 * highest) / 20)
+    top = min(1.0, max(0.05, math.ceil(20 * highest) / 20))
     panels = []
     for sigma in sigmas:
         here = [curve for curve in curves if exact(curve.sigma) == exact(sigma)]

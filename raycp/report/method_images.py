@@ -18,7 +18,7 @@ from raycp.report.results import RunLike, read_sigmas
 
 MARKS = {"right": "r", "wrong": "w", "abstained": "a", "skipped": "s", "undecided": "u"}
 """Outcome -> its letter in `method_image_data`; a dot where the method does not have the image."""
-_ROWS_PER_SIGMA = 8
+_ROWS_PER_SIGMA = 16
 _MAX_SIDE = 128
 _MAX_BYTES = 4_500_000
 """Of all pixels that the page shows."""
@@ -193,15 +193,13 @@ def _sample_row(
 
 
 def _within_budget(rows: Sequence[SampleRow]) -> list[SampleRow]:
-    """As many as fit, the first of each sigma at least; of those that all methods have, few per sigma."""
+    """As many as fit, at least the first of each sigma."""
     shown: list[SampleRow] = []
     number: Counter[float] = Counter()
     size = 0
     for row in rows:
         bytes_of_row = row.clean.nbytes * (2 + row.kept)
-        if number[row.sigma] and (
-            size + bytes_of_row > _MAX_BYTES or number[row.sigma] >= 2 * _ROWS_PER_SIGMA
-        ):
+        if number[row.sigma] and (size + bytes_of_row > _MAX_BYTES or number[row.sigma] >= _ROWS_PER_SIGMA):
             continue
         shown.append(row)
         number[row.sigma] += 1

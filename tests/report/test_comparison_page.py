@@ -30,7 +30,7 @@ from raycp.statistics import share_interval
 from tests.report.html_page import Page
 
 MADE = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
-MAKING = Making("suite.yaml", "raycp compare suite.yaml --out runs/x", MADE)
+MAKING = Making(("raycp", "compare", "suite.yaml"), "raycp compare suite.yaml --out runs/x", MADE)
 
 
 class Unnoted(Suite):
@@ -150,6 +150,14 @@ def test_curves_and_bands_step_where_the_radii_are(hand_run: Any) -> None:
     assert f'<path class="mark" d="M{x(0.25)},' in panel.svg
 
 
+def test_curves_of_methods_that_certify_nothing(make_run: Callable) -> None:
+    wrong, zero = (make_run([(0.5, 0, 1, c, 0.0)], name=name) for name, c in (("wrong", 2), ("zero", 1)))
+    (panel,) = curve_panels(certified_curves([wrong]), ["wrong"], (0.25,))
+    assert panel.svg.count("curve m0") == 1 and "band" not in panel.svg
+    (panel,) = curve_panels(certified_curves([zero]), ["zero"], (0.25,))
+    assert panel.svg.count("band m0") == 1
+
+
 def test_image_data_round_trips(make_run: Callable) -> None:
     below = float(np.nextafter(0.5, 0.0))
     one = make_run(
@@ -260,7 +268,7 @@ def test_names_cannot_inject(make_run: Callable, make_examples: Callable) -> Non
     other = make_run(rows, name="{{ 7 * 7 }}")
     other.config["data"]["source"] = EVIL
     claim = Claim(better=EVIL, worse="{{ 7 * 7 }}", says=EVIL)
-    page = page_of([run, other], claim, making=Making(EVIL, EVIL, MADE, {EVIL: EVIL}))
+    page = page_of([run, other], claim, making=Making((EVIL,), EVIL, MADE, {EVIL: EVIL}))
     assert [tag for tag, _ in page.elements].count("script") == 2  # the page's own
     assert not [tag for tag, attributes in page.elements if "onerror" in attributes]
     assert page.text.count(EVIL) > 15
@@ -277,11 +285,16 @@ def test_conditions_are_said_once_where_they_are_shared(runs: list[Any], make_ru
 
 
 def test_absent_methods_and_the_commands_are_named(runs: list[Any]) -> None:
-    making = Making("my suite.yaml", "raycp compare 'my suite.yaml' --out x", MADE, {"late": "no table yet"})
+    making = Making(
+        ("raycp", "compare", "my suite.yaml", "--set", "certify.alpha=0.01"),
+        "raycp compare 'my suite.yaml' --out x",
+        MADE,
+        {"late": "no table yet"},
+    )
     text = words(page_of(runs, making=making))
     assert text.count("late") == 2 and "Not all methods of the suite are here. late: no table yet." in text
     assert "raycp compare 'my suite.yaml' --out x" in text
-    assert "raycp compare my suite.yaml --out DIR --only slow" in text
+    assert "raycp compare 'my suite.yaml' --set certify.alpha=0.01 --out DIR --only slow" in text
     assert "2026-01-02 03:04 UTC" in text
     complete = page_of(runs)
     assert "Every method of the suite is in the table." in words(complete)
