@@ -52,7 +52,8 @@ def compare(
     Published logs that the suite names stand beside them; nothing is drawn for them.
 
     Prints certified accuracy beside the cost of each method and the suite's
-    claims with joint intervals; DIR/comparison has them as CSV, and pictures.
+    claims with joint intervals; DIR/comparison has them as CSV and pictures, and
+    all of it as one page, comparison.html.
 
     \b
     Examples:
@@ -87,7 +88,7 @@ def compare(
         _say(f"interrupted; what was drawn is kept in {out}")
     else:
         refused = [name for name, err in outcome.failed.items() if isinstance(err, RunMismatchError)]
-        _print_comparison(loaded, out, refused, rows)
+        _print_comparison(loaded, _words(suite, set_ or []), out, refused, rows)
     if outcome.failed:
         _say(f"failed, as said above: {', '.join(outcome.failed)}")
     if not outcome.complete:
@@ -95,15 +96,22 @@ def compare(
         raise typer.Exit(1)
 
 
-def _print_comparison(suite: Suite, out: str, refused: Collection[str], logs: Sequence[RunResults]) -> None:
+def _print_comparison(
+    suite: Suite, words: tuple[str, ...], out: str, refused: Collection[str], logs: Sequence[RunResults]
+) -> None:
     """Of all methods of the suite that have a table, whichever were run just now, but not those of other runs."""
+    from datetime import UTC, datetime
+
+    from raycp.cli.session import command_line
     from raycp.config.suite import COMPARISON, recorded_differences
-    from raycp.report.comparison_files import report_comparison
+    from raycp.report.comparison_files import PAGE, report_comparison
+    from raycp.report.comparison_page import Making
     from raycp.runs import read_run
     from raycp.runs.run_directory import RESULTS
     from raycp.storage import Storage
 
-    storage, runs, absent = Storage(out), [], []
+    storage, runs = Storage(out), []
+    absent, left_out = [], {}
     for name, config in suite.methods.items():
         if storage.read(f"{name}/{RESULTS['certify']}") is None:
             absent.append(name)
@@ -112,22 +120,31 @@ def _print_comparison(suite: Suite, out: str, refused: Collection[str], logs: Se
         other = recorded_differences(config, run.config["config"])
         if other or name in refused:
             why = ", ".join(other) or "see above"
-            _say(f"{name} is left out, its directory holds a run of another configuration: {why}")
+            left_out[name] = f"its directory holds a run of another configuration: {why}"
+            _say(f"{name} is left out, {left_out[name]}")
         else:
             runs.append(run)
     runs += logs
     if runs:
-        report = report_comparison(suite, runs)
+        without = dict.fromkeys(absent, "no table yet") | left_out
+        making = Making(words, command_line(), datetime.now(UTC), without)
+        report = report_comparison(suite, runs, making)
         for name, content in report.files.items():
             storage.write(f"{COMPARISON}/{name}", content)
         typer.echo(report.text, nl=False)
         for note in report.notes:
             _say(note)
-        _say(f"in {storage.path(COMPARISON)}: {', '.join(report.files)}")
+        _say(f"in {storage.path(COMPARISON)}: {', '.join(name for name in report.files if name != PAGE)}")
+        _say(f"page: {storage.path(f'{COMPARISON}/{PAGE}')}")
     if absent:
         _say(f"without a table yet: {', '.join(absent)}")
     if not_here := [name for name in suite.logs if name not in {log.name for log in logs}]:
         _say(f"left out, because their files are not here: {', '.join(not_here)}")
+
+
+def _words(suite: Path, overrides: Sequence[str]) -> tuple[str, ...]:
+    """Of a command: what says which suite it is, with which overrides."""
+    return ("raycp", "compare", str(suite), *(word for given in overrides for word in ("--set", given)))
 
 
 def _print_plan(methods: Mapping[str, RunConfig]) -> None:

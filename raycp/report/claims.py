@@ -18,7 +18,7 @@ CONFIDENCE = 0.95
 """With which all intervals of a comparison hold together."""
 
 CONFIRMED, CONTRADICTED, UNDECIDED = "confirmed", "not confirmed (the other way)", "undecided"
-_VERDICTS = (CONFIRMED, CONTRADICTED, UNDECIDED)
+VERDICTS = (CONFIRMED, CONTRADICTED, UNDECIDED)
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def claims_text(claims: Sequence[Claim], checked: Sequence[CheckedClaim]) -> str
     for claim in claims:
         of_claim = [item for item in checked if item.claim is claim]
         verdicts = [item.verdict for item in of_claim]
-        numbers = [f"{verdicts.count(verdict)} {verdict}" for verdict in _VERDICTS if verdict in verdicts]
+        numbers = [f"{verdicts.count(verdict)} {verdict}" for verdict in VERDICTS if verdict in verdicts]
         lines.append(f"{claim.says} [{claim.better} > {claim.worse}]: {', '.join(numbers) or 'not checked'}")
         cells = [
             [

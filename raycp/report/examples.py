@@ -51,11 +51,11 @@ class Examples:
         return {sigma: [t for t in self.triplets if t.sigma == sigma] for sigma in sigmas}
 
 
-def read_examples(run: RunLike, class_names: Sequence[str] | None) -> Examples:
+def read_examples(run: RunLike, class_names: Sequence[str] | None, max_side: int = _MAX_SIDE) -> Examples:
     """The example samples of a run; without any, the note says why.
 
-    Images wider or higher than 256 pixels are subsampled, and of large images only the first few of each sigma are
-    taken, so that a report stays small.
+    Images wider or higher than `max_side` pixels are subsampled, and of large images only the first few of each sigma
+    are taken, so that a report stays small.
 
     Raises:
         StorageError: an array is missing or does not fit the others.
@@ -67,7 +67,7 @@ def read_examples(run: RunLike, class_names: Sequence[str] | None) -> Examples:
     channels = arrays["clean"].shape[1]
     if channels not in (1, 3):
         return Examples((), f"The images have {channels} channels; only 1 or 3 can be shown.")
-    stride = -(-max(arrays["clean"].shape[2:]) // _MAX_SIDE)
+    stride = -(-max(arrays["clean"].shape[2:]) // max_side)
     triplets = [_triplet(arrays, row, class_names, stride) for row in range(len(arrays["sigma"]))]
     shown = _within_budget(triplets)
     notes = []

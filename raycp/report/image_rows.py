@@ -90,6 +90,11 @@ def _outcome(row: dict[str, Any]) -> str:
 
 
 def script_data(rows: Sequence[dict[str, Any]]) -> str:
-    """The rows as JSON for a page: a list per row, nothing that could end the element it stands in."""
-    text = json.dumps([list(row.values()) for row in rows], ensure_ascii=True, separators=(",", ":"))
+    """The rows for a page, a list each; see `script_json`."""
+    return script_json([list(row.values()) for row in rows])
+
+
+def script_json(content: Any) -> str:
+    """Plain values as JSON with nothing that could end the element it stands in."""
+    text = json.dumps(content, ensure_ascii=True, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

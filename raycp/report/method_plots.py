@@ -32,7 +32,9 @@ _DECADES = 200.0
 
 
 @dataclass(frozen=True)
-class _Look:
+class Look:
+    """How a method is drawn: the colour, and the dash as matplotlib has it."""
+
     colour: str
     dash: Any
 
@@ -46,7 +48,7 @@ def draw_method_curves(curves: Sequence[Curve], title: str, theme: Theme = LIGHT
         theme: colours of the page it is for.
     """
     sigmas = sorted({curve.sigma for curve in curves})
-    looks = _looks([curve.run for curve in curves], theme)
+    looks = looks_of([curve.run for curve in curves], theme)
     columns = min(3, len(sigmas))
     figure, panels = _figure(-(-len(sigmas) // columns), columns, len(sigmas), title, theme)
     for axes, sigma in zip(panels, sigmas, strict=True):
@@ -85,7 +87,7 @@ def draw_pareto(points: Sequence[Point], title: str, theme: Theme = LIGHT) -> by
     costs = [kind for kind in COSTS if any(point.cost(kind) is not None for point in points)]
     radii = sorted({point.eps for point in points})
     sigmas = sorted({point.sigma for point in points})
-    looks = _looks([point.method for point in points], theme)
+    looks = looks_of([point.method for point in points], theme)
     markers = {sigma: _MARKERS[number % len(_MARKERS)] for number, sigma in enumerate(sigmas)}
     figure, panels = _figure(len(radii), len(costs), len(radii) * len(costs), title, theme)
     places = ((eps, kind) for eps in radii for kind in costs)
@@ -106,7 +108,7 @@ def draw_pareto(points: Sequence[Point], title: str, theme: Theme = LIGHT) -> by
         axes.set_ylabel("certified accuracy (%)", fontsize=8, color=theme.text)
     keys = [Line2D([], [], label=method, **_marker(look, "o")) for method, look in looks.items()]
     shapes = [
-        Line2D([], [], label=f"σ = {exact(sigma)}", **_marker(_Look(theme.text, "solid"), marker))
+        Line2D([], [], label=f"σ = {exact(sigma)}", **_marker(Look(theme.text, "solid"), marker))
         for sigma, marker in markers.items()
     ]
     shapes.append(Line2D([], [], color=theme.muted, linewidth=2, label="unbeaten"))
@@ -114,17 +116,17 @@ def draw_pareto(points: Sequence[Point], title: str, theme: Theme = LIGHT) -> by
     return _png(figure, keys, theme)
 
 
-def _looks(methods: Sequence[str], theme: Theme) -> dict[str, _Look]:
+def looks_of(methods: Sequence[str], theme: Theme) -> dict[str, Look]:
     """A colour for each method in the order of appearance; where they run out, again with the next dash."""
     names = list(dict.fromkeys(methods))
     count = len(theme.sigmas)
     return {
-        name: _Look(theme.sigmas[number % count], _DASHES[number // count % len(_DASHES)])
+        name: Look(theme.sigmas[number % count], _DASHES[number // count % len(_DASHES)])
         for number, name in enumerate(names)
     }
 
 
-def _marker(look: _Look, shape: str) -> dict[str, Any]:
+def _marker(look: Look, shape: str) -> dict[str, Any]:
     """Filled, or hollow where a colour comes again."""
     return {
         "linestyle": "none",

@@ -84,8 +84,8 @@ def render_page(
         out: the `--out` of the command, for the line that makes the report again.
     """
     runs = tuple(runs)
-    script = resources.files("raycp.report").joinpath("images.js").read_text("utf-8")
-    sections = [_section(label, run, table) for label, run in zip(labels_of(runs), runs, strict=True)]
+    script = script_text("table.js", "images.js")
+    sections = [run_section(label, run, table) for label, run in zip(labels_of(runs), runs, strict=True)]
     rows = all_image_rows(runs)
     return (
         environment()
@@ -97,7 +97,7 @@ def render_page(
             outcomes=OUTCOMES,
             cases=CASES,
             script=script,
-            script_source=_allowed(script) if rows else "",
+            script_source=script_source(script) if rows else "",
             table=table,
             curves_light=draw_curves(runs, curves, LIGHT) if curves else None,
             curves_dark=draw_curves(runs, curves, DARK) if curves else None,
@@ -128,7 +128,14 @@ def environment() -> Environment:
     return made
 
 
-def _section(label: str, run: RunLike, table: Table) -> RunSection:
+def run_section(label: str, run: RunLike, table: Table) -> RunSection:
+    """What a page says about one run.
+
+    Args:
+        label: what `table` calls it.
+        run: the run.
+        table: its rows, among others.
+    """
     setup, results = conditions(run), read_sigmas(run)
     rows = [row for row in table.rows if row.run == label and row.sigma is not None]
     sigmas = tuple(_sigma_section(row, result) for row, result in zip(rows, results, strict=True))
@@ -177,7 +184,13 @@ def all_image_rows(runs: Sequence[RunLike]) -> list[dict[str, Any]]:
     return [row for label, run in names for row in image_rows(label, run, conditions(run).class_names)]
 
 
-def _allowed(script: str) -> str:
+def script_text(*names: str) -> str:
+    """Scripts of this package, one after the other."""
+    folder = resources.files("raycp.report")
+    return "".join(folder.joinpath(name).read_text("utf-8") for name in names)
+
+
+def script_source(script: str) -> str:
     """What the content security policy says for this one script to run, and no other."""
     digest = hashlib.sha256(script.encode()).digest()
     return f"; script-src 'sha256-{base64.b64encode(digest).decode('ascii')}'"

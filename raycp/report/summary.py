@@ -21,7 +21,7 @@ def summary(rows: Sequence[TableRow], setup: Conditions) -> str:
     """The paragraph for one run, from its rows (one per sigma)."""
     if setup.imported:
         return _of_import(rows, setup)
-    sigmas = _listed([exact(row.sigma) for row in rows if row.sigma is not None])
+    sigmas = listed([exact(row.sigma) for row in rows if row.sigma is not None])
     images = rows[0].num_images
     sentences = [
         f"This run certifies {images:,} images of {setup.data}. The base classifier is {setup.classifier} "
@@ -43,16 +43,16 @@ def summary(rows: Sequence[TableRow], setup: Conditions) -> str:
         f"{row.decided:,} at σ = {exact(row.sigma)}" for row in rows if row.partial and row.sigma is not None
     ]
     if partial:
-        sentences.append(f"The run is partial: of {images:,} images {_listed(partial)} are decided.")
+        sentences.append(f"The run is partial: of {images:,} images {listed(partial)} are decided.")
     return " ".join(sentences)
 
 
 def _of_import(rows: Sequence[TableRow], setup: Conditions) -> str:
     files = [f"{file.name} (SHA-256 {file.sha256[:12]}…)" for file in setup.imported]
-    sigmas = _listed([exact(row.sigma) for row in rows if row.sigma is not None])
+    sigmas = listed([exact(row.sigma) for row in rows if row.sigma is not None])
     data = "a data set that was not said" if setup.data == NOT_RECORDED else setup.data
     return (
-        f"Imported from {_listed(files)}: {rows[0].num_images:,} images of {data}, certified by other code with "
+        f"Imported from {listed(files)}: {rows[0].num_images:,} images of {data}, certified by other code with "
         f"Gaussian noise of standard deviation σ = {sigmas}; {setup.claims_in_words}. There are no counts to check it "
         "by. Correct is recomputed from label and prediction; radii are as printed, and may exceed the certified ones "
         "by half a printed unit."
@@ -67,7 +67,7 @@ def headline(row: TableRow) -> str:
         for cell in (shown if len(shown) < 2 else (shown[0], shown[-1]))
     ]
     acr = "" if row.acr is None else f"average certified radius {round_down(row.acr, 3)}"
-    certified = f"certified accuracy {_listed(figures)}; " if figures else ""
+    certified = f"certified accuracy {listed(figures)}; " if figures else ""
     return f"{certified}{acr}" or "no image is decided yet"
 
 
@@ -102,5 +102,6 @@ def _count(number: int | None) -> str:
     return NOT_RECORDED if number is None else f"{number:,}"
 
 
-def _listed(items: Sequence[str]) -> str:
+def listed(items: Sequence[str]) -> str:
+    """a, b and c."""
     return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"

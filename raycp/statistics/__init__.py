@@ -10,6 +10,7 @@ from raycp.statistics.accuracy import (
     certified_accuracy_lower_bound,
     paired_difference,
     round_down,
+    share_interval,
 )
 from raycp.statistics.binomial import clopper_pearson_lower, clopper_pearson_upper
 from raycp.statistics.cascade import CascadeCertificate, Stage, certify_cascade
@@ -55,4 +56,5 @@ __all__ = [
     "predict_composition",
     "round_down",
     "select_class",
+    "share_interval",
 ]

@@ -59,6 +59,23 @@ def certified_accuracy_lower_bound(
     return max(0.0, accuracy - quantile / num_images)
 
 
+def share_interval(count: int, total: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Exact two-sided interval of a share, for instance of the images of a distribution that are certified.
+
+    Over images drawn independently, each end misses the share with probability at most (1 - confidence) / 2. For images
+    drawn without replacement from a data set it is wider than need be.
+
+    Args:
+        count: images that count, 0 <= count <= total.
+        total: all images, at least 1.
+        confidence: two-sided.
+
+    Source: Clopper and Pearson 1934.
+    """
+    error = (1 - confidence) / 2
+    return clopper_pearson_lower(count, total, error), clopper_pearson_upper(count, total, error)
+
+
 def paired_difference(
     only_first: int, only_second: int, num_images: int, confidence: float = 0.95
 ) -> tuple[float, float]:

@@ -247,6 +247,8 @@ def test_a_killed_comparison_goes_on_to_the_same_tables(ray_cluster: None, tmp_p
         written = (killed / "comparison" / name).read_bytes()
         if name.endswith(".csv"):
             assert untimed(written) == untimed(content)
+    page = killed / "comparison" / "comparison.html"
+    assert f"page: {page}\n" in text and "more samples help" in page.read_text()
     assert out.partition("Claims: ")[2] == expected.text.partition("Claims: ")[2] != ""
     assert "more samples help [second > first]: " in out
     assert "second differs from first in certify.num_estimation: 300 -> 900." in text
