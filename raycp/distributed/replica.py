@@ -93,7 +93,8 @@ class Replica:
         self._kernel = self._make_kernel(batch_size)
         for sigma in self._config.certify.sigmas:
             self._kernel.self_test(sigma)
-        return numerics_class(self._numerics, self._device, batch_size, self._config.classifier.kind)
+        kind = self._spec.classifier.recipe["kind"]  # of the network, whatever directory it is in
+        return numerics_class(self._numerics, self._device, batch_size, kind)
 
     def run(self, sigma: float, blocks: Sequence[Block]) -> tuple[Any, float]:
         """Class counts of the blocks, int64 [R, K + 1], and the seconds it took."""
