@@ -114,9 +114,8 @@ class Replica:
         self._kernel = self._make_kernel(batch_size)
         for sigma in self._config.certify.sigmas:
             self._kernel.self_test(sigma)
-        kinds = [self._config.classifier.kind]
-        if self._config.composition is not None:
-            kinds.append(self._config.composition.core.kind)
+        networks = [bundle for bundle in (self._spec.classifier, self._spec.core) if bundle is not None]
+        kinds = [bundle.recipe["kind"] for bundle in networks]  # of the networks, whatever directory they are in
         return numerics_class(self._numerics, self._device, batch_size, *kinds)
 
     def run(self, sigma: float, blocks: Sequence[Block]) -> tuple[Any, float]:
