@@ -59,9 +59,6 @@ def small_unet(config: DDPMStage) -> nn.Module:
     return make_unet(config, 1, 8, 8)
 
 
-# The loss
-
-
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("sigma", SIGMAS)
 def test_the_smallest_loss_on_gaussian_data(schedule: str, sigma: float) -> None:
@@ -159,9 +156,6 @@ def test_a_trained_ddpm_purifies_to_the_posterior_mean_of_two_images() -> None:
     assert (after < torch.tensor([0.1, 0.15, 0.3])).all(), after
 
 
-# What is drawn
-
-
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_steps_are_equally_likely_up_to_the_one_that_the_largest_noise_needs(schedule: str) -> None:
     abar_T = products(schedule)
@@ -222,9 +216,6 @@ def test_a_resumed_stage_is_the_uninterrupted_one_bit_for_bit(tmp_path: Path) ->
     assert head + list(second.run()) == losses
     for name, value in whole.average.state_dict().items():
         assert torch.equal(second.average.state_dict()[name], value)
-
-
-# What it leaves
 
 
 def saved(folder: Path, schedule: str) -> nn.Module:
