@@ -27,8 +27,6 @@ from raycp.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md", ROOT / "cluster" / "README.md"]
-WRITTEN_ELSEWHERE = {ROOT / "docs" / "calibration.md", ROOT / "docs" / "bring-your-own.md"}
-"""Pages that may be linked to before they are there."""
 SECTIONS: dict[str, type[BaseModel]] = {
     **dict.fromkeys(TrainConfig.model_fields, TrainConfig),
     **dict.fromkeys(RunConfig.model_fields, RunConfig),
@@ -52,7 +50,7 @@ def missing_links(text: str, folder: Path) -> list[str]:
     for target in LINK.findall(FENCE.sub("", text)):
         file, _, anchor = target.partition("#")
         path = folder / file
-        if re.match(r"[a-z]+:", target) or (path in WRITTEN_ELSEWHERE and not path.exists()):
+        if re.match(r"[a-z]+:", target):
             continue
         if not path.exists() or (anchor and anchor not in anchors(path.read_text() if file else text)):
             missing.append(target)

@@ -115,7 +115,7 @@ class Replica:
         for sigma in self._config.certify.sigmas:
             self._kernel.self_test(sigma)
         networks = [bundle for bundle in (self._spec.classifier, self._spec.core) if bundle is not None]
-        kinds = [bundle.recipe["kind"] for bundle in networks]  # of the networks, whatever directory they are in
+        kinds = [bundle.recipe["kind"] for bundle in networks]  # whatever directory they are in
         return numerics_class(self._numerics, self._device, batch_size, *kinds)
 
     def run(self, sigma: float, blocks: Sequence[Block]) -> tuple[Any, float]:
