@@ -28,10 +28,11 @@ from raycp.errors import ConfigError
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md", ROOT / "cluster" / "README.md"]
 SECTIONS: dict[str, type[BaseModel]] = {
+    **dict.fromkeys(SuiteFile.model_fields, SuiteFile),
     **dict.fromkeys(TrainConfig.model_fields, TrainConfig),
     **dict.fromkeys(RunConfig.model_fields, RunConfig),
 }
-"""Of a run or of a training; the ones that both have are taken as those of a run."""
+"""Of a suite, a training or a run; the ones that several have are taken as those of a run."""
 
 FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```", re.M | re.S)
 INLINE = re.compile(r"`([^`]+)`")

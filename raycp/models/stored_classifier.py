@@ -86,7 +86,8 @@ def save_stored_classifier(
             {name: tensor.clone().contiguous() for name, tensor in state.items()}, directory / WEIGHTS_FILE
         )
     if kind in ("timm", "torchvision", "python"):  # of the others the file tells the shape
-        section |= {"num_classes": recipe["num_classes"], **arguments}
+        own = {name: value for name, value in arguments.items() if name != "source"}  # a hash, not a key
+        section |= {"num_classes": recipe["num_classes"], **own}
     content = {
         "format": "raycp-classifier",
         "classifier": section,

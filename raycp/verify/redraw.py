@@ -88,9 +88,10 @@ def choose(
     strata: dict[tuple[float, str], npt.NDArray[np.int64]], sigmas: tuple[float, ...], number: int, seed: int
 ) -> list[int]:
     """Row numbers: from each (sigma, phase) in turn, so that as many as possible of both occur, at random within it."""
+    phases = [phase for phase in PHASES if any(found == phase for _, found in strata)]
     order = [
-        (sigma, PHASES[(at + turn) % len(PHASES)])
-        for turn in range(len(PHASES))
+        (sigma, phases[(at + turn) % len(phases)])
+        for turn in range(len(phases))
         for at, sigma in enumerate(sigmas)
     ]
     generator = np.random.default_rng(seed)

@@ -118,7 +118,7 @@ def refused(result: tuple[int, str], tmp_path: Path, *words: str, status: int = 
         (CLASSIFIER, denoiser, ("start of classifier", "an EDM denoiser; it must be a classifier")),
         (
             {"stage": "classifier", "noise_sigma": 0.2, "purifier": "parent"}, classifier,
-            ("purifier of classifier", "it must be an EDM denoiser or a DDPM denoiser or a consistency model"),
+            ("purifier of classifier", "it must be an EDM denoiser or a consistency model or a DDPM denoiser"),
         ),
         (DISTIL, of_classes, ("models.parent.path: ", "one of 5 classes", "raycp weights convert --unconditional")),
         (DISTIL, lambda f: f, ("models.parent.path: there is no directory",)),

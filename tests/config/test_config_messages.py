@@ -201,8 +201,8 @@ def train(**stage: Any) -> dict[str, Any]:
     [
         ({"step": 1}, "stages.0.step is not a known key; did you mean stages.0.steps?"),
         ({"learning_rate": 0}, "stages.0.learning_rate must be greater than 0, got 0."),
-        ({"stage": "denoise"}, "stages.0.stage must be one of 'classifier', 'denoiser', 'consistency', 'finetune', "
-         "'calibrate', got 'denoise'."),
+        ({"stage": "denoise"}, "stages.0.stage must be one of 'classifier', 'denoiser', 'ddpm', 'consistency', "
+         "'finetune', 'calibrate', got 'denoise'."),
         ({"steps": True}, "stages.0.steps must not be true or false."),
     ],
 )  # fmt: skip

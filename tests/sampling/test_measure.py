@@ -118,7 +118,7 @@ def test_a_network_that_looks_at_its_neighbours_is_refused() -> None:
 
 def test_evaluation_has_a_stream_of_its_own() -> None:
     words = {stream_word(0.5, phase) for phase in Phase}
-    assert len(words) == len(Phase) == 4
-    assert [int(phase) for phase in Phase] == [0, 1, 2, 3], "keys of runs that exist"
+    assert len(words) == len(Phase) == 5
+    assert [int(phase) for phase in Phase] == [0, 1, 2, 3, 4], "keys of runs that exist"
     draws = [noise()(0.5, [Block(0, phase, 0, 1)]) for phase in Phase]
     assert all(not torch.equal(a, b) for i, a in enumerate(draws) for b in draws[:i])

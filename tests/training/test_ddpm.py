@@ -222,7 +222,7 @@ def saved(folder: Path, schedule: str) -> nn.Module:
     """The network of a stage, its model in `folder`/models/ddpm."""
     config = stage_of(schedule, **UNET)
     network = small_unet(config).eval().requires_grad_(False)
-    save_model(Storage(str(folder)), "ddpm", network, constants(schedule), (8, 8), None, {"stage": {}})
+    save_model(Storage(str(folder)), "ddpm", network, constants(schedule), None, (8, 8), None, {"stage": {}})
     return network
 
 
