@@ -94,6 +94,7 @@ class SuiteFile(Frozen):
     data: Section = None
     purifier: Section = None
     classifier: Section = None
+    composition: Section = None
     certify: Section = None
     numerics: Section = None
     engine: Section = None
