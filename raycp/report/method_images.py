@@ -161,6 +161,12 @@ class SampleGrid:
         sigmas = sorted({row.sigma for row in chosen})
         return {sigma: [row for row in chosen if row.sigma == sigma] for sigma in sigmas}
 
+    @staticmethod
+    def columns(rows: Sequence[SampleRow]) -> list[int]:
+        """The methods, by number, that kept a sample of one of these images."""
+        kept = [row.samples for row in rows]
+        return [number for number, of_method in enumerate(zip(*kept, strict=True)) if any(of_method)]
+
 
 def sample_grid(same: SameImages) -> SampleGrid:
     """Set the kept samples of all methods side by side, as many as fit the page.

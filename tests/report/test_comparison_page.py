@@ -217,6 +217,8 @@ def test_samples_stand_side_by_side(runs: list[Any], make_examples: Callable) ->
         [False, True, None],
         [True, True, None],
     ]
+    assert grid.columns(grid.rows) == [0, 1, 2]
+    assert grid.columns(grid.rows[1:]) == [0, 1], "a method without a sample of these has no column"
     assert np.array_equal(grid.rows[1].samples[1].images[2], grid.rows[1].clean)
     assert [row.other_noise(row.samples[1]) for row in grid.rows] == [False, False, True]
     page = page_of(methods)

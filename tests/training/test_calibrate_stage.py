@@ -200,7 +200,8 @@ CONSISTENCY = {"stage": "consistency", "steps": 1, "loss": "l2", "sigma_min": 0.
         ([DENOISER, CLASSIFIER, {**CALIBRATE, "sigmas": []}], "sigmas"),
         (
             [DENOISER, CLASSIFIER, CONSISTENCY, {**CALIBRATE, "start": "consistency", "sigmas": [0.5, 1.1]}],
-            "sigmas of calibrate has 1.1, 2.2 in [-1,1] units, outside 0.5 to 2, the noise that calibrate is trained on",
+            "sigmas of calibrate has 1.1, 2.2 in [-1,1] units, outside 0.5 to 2, the noise that calibrate "
+            "is trained on",
         ),
     ],
 )  # fmt: skip
