@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from raycp.config.data import Selection
 from raycp.data.batch_files import BatchFiles, ReadRows, read_batches, read_pickled_rows
 from raycp.data.images import ImageSet
-from raycp.data.location import local_path
+from raycp.data.location import local_path, shown
 from raycp.errors import DataError
 
 _PIXELS = 3 * 32 * 32
@@ -59,7 +59,7 @@ def read_cifar(layout: CifarLayout, path: str, select: Selection) -> ImageSet:
         UnsafeFileError: a python file would run code; it did not.
     """
     files, read_rows = _find_files(layout, local_path(path))
-    source = f"the {layout.title} {layout.split} split in {files[0].parent}"
+    source = f"the {layout.title} {layout.split} split in {shown(files[0].parent)}"
     labels = range(len(layout.class_names))
     batches = BatchFiles(
         layout.title, files, [layout.num_rows] * len(files), read_rows, labels, layout.labels_name

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from raycp.config.data import DownsampledImagenetData
 from raycp.data.batch_files import BatchFiles, ReadRows, read_batches, read_pickled_rows
 from raycp.data.images import ImageSet
-from raycp.data.location import local_path
+from raycp.data.location import local_path, shown
 from raycp.data.npz_member import read_member
 from raycp.errors import DataError
 
@@ -53,7 +53,7 @@ def read_downsampled_imagenet(config: DownsampledImagenetData) -> ImageSet:
     """
     path = local_path(config.path)
     files, read_rows = _find_files(path, config.split)
-    source = f"the downsampled ImageNet {config.split} split in {path}"
+    source = f"the downsampled ImageNet {config.split} split in {shown(path)}"
     batches = BatchFiles("downsampled ImageNet", files, _ROWS[config.split], read_rows, range(1, 1001))
     indices, images, classes = read_batches(batches, config.select, source)
     names = published_classes()

@@ -14,7 +14,7 @@ from raycp.config.data import FolderData
 from raycp.data.decode import EncodedImage, decode_images
 from raycp.data.images import ImageSet
 from raycp.data.labels import checked_labels
-from raycp.data.location import local_path
+from raycp.data.location import local_path, shown
 from raycp.data.selection import select_indices
 from raycp.errors import DataError
 
@@ -73,7 +73,7 @@ def read_folder(config: FolderData) -> ImageSet:
 def open_folder(config: FolderData) -> FolderImages:
     """List the files, see `read_folder`."""
     path = local_path(config.path)
-    source = f"the class folders in {path}"
+    source = f"the class folders in {shown(path)}"
     folders = _class_folders(path)
     files = [(file, label) for label, folder in enumerate(folders) for file in _image_files(folder)]
     if not files:

@@ -23,3 +23,9 @@ def local_path(path: str) -> Path:
     except OSError as err:
         raise DataError(f"data.path: cannot read {place}: {err.strerror or err}.") from err
     return place
+
+
+def shown(place: Path) -> str:
+    """A place as runs and reports name it: from the working directory, if it is in there, so that checkouts agree."""
+    here = Path.cwd()
+    return str(place.relative_to(here) if place.is_relative_to(here) else place)

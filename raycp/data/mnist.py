@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from raycp.config.data import MnistData
 from raycp.data.images import ImageSet
 from raycp.data.labels import checked_labels
-from raycp.data.location import local_path
+from raycp.data.location import local_path, shown
 from raycp.data.selection import select_indices
 from raycp.errors import DataError
 
@@ -60,7 +60,7 @@ def read_mnist(config: MnistData) -> ImageSet:
     data_set = _SETS[config.name]
     rows = _ROWS[config.split]
     images_file, labels_file = _find_files(data_set, local_path(config.path), config.split)
-    source = f"the {data_set.title} {config.split} split in {images_file.parent}"
+    source = f"the {data_set.title} {config.split} split in {shown(images_file.parent)}"
     indices = select_indices(config.select, rows, source)
     what = f"the {config.split} split of {data_set.title}"
     images = _read_idx(images_file, (rows, _SIDE, _SIDE), f"the images of {what}")[indices]

@@ -11,7 +11,7 @@ from raycp.config.data import NpzData
 from raycp.data.grid import grid_levels
 from raycp.data.images import ImageSet
 from raycp.data.labels import checked_labels
-from raycp.data.location import local_path
+from raycp.data.location import local_path, shown
 from raycp.data.npz_member import Member, read_member
 from raycp.data.selection import select_indices
 from raycp.errors import DataError
@@ -26,7 +26,7 @@ def read_npz(config: NpzData) -> ImageSet:
     channel axis is the one with 1, 3 or 4 entries; where both or neither could be, `data.layout` decides.
     """
     path = local_path(config.path)
-    source = f"the arrays in {path}"
+    source = f"the arrays in {shown(path)}"
     images = read_member(path, config.images_key, "data.images_key")
     labels = read_member(path, config.labels_key, "data.labels_key")
     channel_axis = _channel_axis(images, config)

@@ -19,7 +19,7 @@ from raycp.config.data import ParquetData
 from raycp.data.decode import EncodedImage, decode_images
 from raycp.data.images import ImageSet
 from raycp.data.labels import checked_labels
-from raycp.data.location import local_path
+from raycp.data.location import local_path, shown
 from raycp.data.parquet_files import find_parquet_files
 from raycp.data.selection import select_indices
 from raycp.errors import DataError
@@ -103,7 +103,7 @@ def open_parquet(config: ParquetData) -> ParquetImages:
             raise DataError(
                 f"{files[0].path} and {file.path} name different classes; keep one data set per folder."
             )
-    source = f"the parquet {'files in ' if path.is_dir() else 'file '}{path}"
+    source = f"the parquet {'files in ' if path.is_dir() else 'file '}{shown(path)}"
     if config.split is not None:
         source = f"the {config.split} split of {source}"
     return ParquetImages(tuple(files), source)

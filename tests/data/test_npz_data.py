@@ -61,6 +61,20 @@ def test_every_layout_gives_the_same_images(
     assert images.class_names is None and images.source == f"the arrays in {tmp_path / 'x.npz'}"
 
 
+def test_source_is_named_from_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that runs of two checkouts are of one data set, and a report shows no more of a machine than it must."""
+    (tmp_path / "data").mkdir()
+    config = npz(write(tmp_path / "data"))
+    monkeypatch.chdir(tmp_path)
+    assert load_images(config).source == "the arrays in data/x.npz"
+    monkeypatch.chdir(tmp_path / "data")
+    assert load_images(npz(Path("x.npz"))).source == "the arrays in x.npz"
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert load_images(config).source == f"the arrays in {tmp_path / 'data' / 'x.npz'}"
+
+
+
 def test_three_axes_are_one_channel(tmp_path: Path) -> None:
     images = load_images(npz(write(tmp_path, HWC[..., 0])))
     assert images.images.shape == (7, 1, 6, 5)
