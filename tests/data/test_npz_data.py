@@ -74,7 +74,6 @@ def test_source_is_named_from_the_working_directory(tmp_path: Path, monkeypatch:
     assert load_images(config).source == f"the arrays in {tmp_path / 'data' / 'x.npz'}"
 
 
-
 def test_three_axes_are_one_channel(tmp_path: Path) -> None:
     images = load_images(npz(write(tmp_path, HWC[..., 0])))
     assert images.images.shape == (7, 1, 6, 5)
