@@ -23,6 +23,8 @@ _PANEL_INCHES = (3.5, 2.9)
 _DPI = 160
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _DASHES: tuple[Any, ...] = ("solid", (0, (5.0, 1.6)), (0, (1.2, 1.4)), (0, (5.0, 1.6, 1.2, 1.6)))
+_FILLS = ("full", "none", "left", "bottom")
+"""Of a marker, for each dash."""
 _AXES: dict[Cost, str] = {"gflop": "GFLOP per image", "seconds": "device seconds per image"}
 _LEGEND_CHARACTERS = 96
 """That fit beside each other below two panels."""
@@ -100,15 +102,15 @@ def draw_pareto(points: Sequence[Point], title: str, theme: Theme = LIGHT) -> by
         ends = [(cost, 100 * point.accuracy) for cost, point in here if point in unbeaten]
         axes.plot(*zip(*sorted(ends)), drawstyle="steps-post", color=theme.muted, linewidth=1.6, zorder=1)
         for cost, point in here:
-            style = _marker(looks[point.method], markers[point.sigma])
+            style = marker_of(looks[point.method], markers[point.sigma])
             axes.plot([cost], [100 * point.accuracy], zorder=3, **style)
         _prepare_cost(axes, [cost for cost, _ in here])
         axes.margins(y=0.12)
         axes.set_xlabel(_AXES[kind], fontsize=8, color=theme.text)
         axes.set_ylabel("certified accuracy (%)", fontsize=8, color=theme.text)
-    keys = [Line2D([], [], label=method, **_marker(look, "o")) for method, look in looks.items()]
+    keys = [Line2D([], [], label=method, **marker_of(look, "o")) for method, look in looks.items()]
     shapes = [
-        Line2D([], [], label=f"σ = {exact(sigma)}", **_marker(Look(theme.text, "solid"), marker))
+        Line2D([], [], label=f"σ = {exact(sigma)}", **marker_of(Look(theme.text, "solid"), marker))
         for sigma, marker in markers.items()
     ]
     shapes.append(Line2D([], [], color=theme.muted, linewidth=2, label="unbeaten"))
@@ -126,15 +128,16 @@ def looks_of(methods: Sequence[str], theme: Theme) -> dict[str, Look]:
     }
 
 
-def _marker(look: Look, shape: str) -> dict[str, Any]:
-    """Filled, or hollow where a colour comes again."""
+def marker_of(look: Look, shape: str) -> dict[str, Any]:
+    """Of a method, for matplotlib: filled, or hollow where a colour comes again, then half filled."""
     return {
         "linestyle": "none",
         "marker": shape,
         "markersize": 7,
         "markeredgewidth": 1.4,
         "color": look.colour,
-        "fillstyle": "full" if look.dash == "solid" else "none",
+        "fillstyle": _FILLS[_DASHES.index(look.dash)],
+        "markerfacecoloralt": "none",
         "alpha": 0.85,
     }
 

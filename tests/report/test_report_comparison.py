@@ -21,8 +21,10 @@ from raycp.report.claims import (
 )
 from raycp.report.comparison import comparison_text, method_rows
 from raycp.report.comparison_files import report_comparison
+from raycp.report.method_plots import looks_of, marker_of
 from raycp.report.pareto import Point, front, pareto_points, pareto_records
 from raycp.report.table import certified_table
+from raycp.report.theme import LIGHT
 from raycp.statistics import paired_difference
 
 SAMPLES, SECONDS = 10_100, 0.5  # of every row that `make_run` makes
@@ -270,6 +272,14 @@ def published(make_run: Callable) -> Any:
         "files": [{"name": "noise_0.25", "sha256": "0" * 64, "sigma": 0.25, "notes": []}],
     }
     return run.but(config=config, certificates=table)
+
+
+def test_no_two_methods_are_drawn_alike() -> None:
+    names = [f"method {number}" for number in range(4 * len(LIGHT.sigmas))]
+    looks = looks_of(names, LIGHT)
+    markers = [marker_of(look, "o") for look in looks.values()]
+    assert len({(look.colour, str(look.dash)) for look in looks.values()}) == len(names)
+    assert len({(marker["color"], marker["fillstyle"]) for marker in markers}) == len(names)
 
 
 def test_published_logs_are_rows_without_cost(runs: list[Any], published: Any) -> None:
