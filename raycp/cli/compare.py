@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from raycp.cli.options import AddressOption, ReplicasOption, SetOption, engine_overrides
-from raycp.errors import RunMismatchError
+from raycp.errors import RaycpError, RunMismatchError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from raycp.config import RunConfig
     from raycp.config.suite import Suite
     from raycp.runs import RunResults
+    from raycp.runs.evaluation import EvaluationResults
+    from raycp.storage import Storage
 
 
 def compare(
@@ -51,6 +53,9 @@ def compare(
     that fails is reported, the others have their turn, and the exit status is 1.
     Published logs that the suite names stand beside them; nothing is drawn for them.
 
+    Where the suite has a section `evaluate`, the purified images of its methods
+    are measured as by raycp evaluate, in DIR/evaluations/NAME.
+
     Prints certified accuracy beside the cost of each method and the suite's
     claims with joint intervals; DIR/comparison has them as CSV and pictures, and
     all of it as one page, comparison.html.
@@ -72,7 +77,7 @@ def compare(
     here = {name: log for name, log in loaded.logs.items() if not missing_logs(log)}
     rows = read_rows(loaded, here)
     if dry_run:
-        _print_plan(methods)
+        _print_plan(methods, loaded.evaluated)
         return
 
     from raycp.cli.display import make_display
@@ -80,14 +85,14 @@ def compare(
 
     resume = f"resume with: {command_line()}"
     try:
-        outcome = run_suite(methods, out, make_display, _say)
+        outcome = run_suite(methods, out, make_display, _say, loaded.evaluated)
     except KeyboardInterrupt:
         _say(resume)
         raise
     if outcome.interrupted:
         _say(f"interrupted; what was drawn is kept in {out}")
     else:
-        refused = [name for name, err in outcome.failed.items() if isinstance(err, RunMismatchError)]
+        refused = [folder for folder, err in outcome.failed.items() if isinstance(err, RunMismatchError)]
         _print_comparison(loaded, _words(suite, set_ or []), out, refused, rows)
     if outcome.failed:
         _say(f"failed, as said above: {', '.join(outcome.failed)}")
@@ -128,7 +133,7 @@ def _print_comparison(
     if runs:
         without = dict.fromkeys(absent, "no table yet") | left_out
         making = Making(words, command_line(), datetime.now(UTC), without)
-        report = report_comparison(suite, runs, making)
+        report = report_comparison(suite, runs, making, _evaluations(suite, storage, refused))
         for name, content in report.files.items():
             storage.write(f"{COMPARISON}/{name}", content)
         typer.echo(report.text, nl=False)
@@ -142,21 +147,42 @@ def _print_comparison(
         _say(f"left out, because their files are not here: {', '.join(not_here)}")
 
 
+def _evaluations(suite: Suite, storage: Storage, refused: Collection[str]) -> list[EvaluationResults]:
+    """The evaluations that are there, but not those of other configurations."""
+    from raycp.config.suite import EVALUATIONS, recorded_differences
+    from raycp.runs.evaluation import NAME, read_evaluation
+
+    found = []
+    for name in suite.evaluated:
+        folder = f"{EVALUATIONS}/{name}"
+        if storage.read(f"{folder}/{NAME}") is None:
+            _say(f"purified images of {name}: not measured yet")
+            continue
+        evaluation = read_evaluation(storage.path(folder))
+        other = recorded_differences(suite.methods[name], evaluation.config["config"], "evaluate")
+        if other or folder in refused:
+            why = ", ".join(other) or "see above"
+            _say(f"{folder} is left out, it is an evaluation of another configuration: {why}")
+        else:
+            found.append(evaluation)
+    return found
+
+
 def _words(suite: Path, overrides: Sequence[str]) -> tuple[str, ...]:
     """Of a command: what says which suite it is, with which overrides."""
     return ("raycp", "compare", str(suite), *(word for given in overrides for word in ("--set", given)))
 
 
-def _print_plan(methods: Mapping[str, RunConfig]) -> None:
+def _print_plan(methods: Mapping[str, RunConfig], evaluated: Collection[str]) -> None:
     """A line for each method, and the sum; exits with 1 if one of them cannot be run."""
     from raycp.cli.session import most_hours, most_samples, rounded
     from raycp.distributed.cost import core_cost, sample_costs
     from raycp.distributed.job import prepare_job
-    from raycp.errors import RaycpError
     from raycp.report.formats import aligned
 
     lines = [["method", "images", "sigmas", "samples", "evaluations", "GFLOP/sample", "hours"]]
-    failed, total_samples, total_hours, measured = {}, 0, 0.0, False
+    failed: dict[str, RaycpError] = {}
+    total_samples, total_hours, measured = 0, 0.0, False
     for name, config in methods.items():
         try:
             job = prepare_job("certify", config)
@@ -188,10 +214,33 @@ def _print_plan(methods: Mapping[str, RunConfig]) -> None:
     _say(
         f"samples and hours are the most: certify.rule and certify.skip_wrong may stop earlier; hours of {device}."
     )
+    failed |= _plan_evaluations({name: methods[name] for name in methods if name in evaluated})
     for name, error in failed.items():
         _say(f"{name} cannot be run: {error}")
     if failed:
         raise typer.Exit(1)
+
+
+def _plan_evaluations(methods: Mapping[str, RunConfig]) -> dict[str, RaycpError]:
+    """Say what is to be measured of purified images; returns what cannot be, and why."""
+    from raycp.config.suite import EVALUATIONS
+    from raycp.distributed.evaluation_job import prepare_evaluation
+
+    failed: dict[str, RaycpError] = {}
+    samples = 0
+    for name, config in methods.items():
+        try:
+            images = len(prepare_evaluation(config).job.images)
+        except RaycpError as err:
+            failed[f"{EVALUATIONS}/{name}"] = err
+        else:
+            samples += images * (1 + len(config.certify.sigmas) * config.evaluate.draws)
+    if samples:
+        _say(
+            f"then the purified images of {len(methods) - len(failed)} methods (evaluate): {samples:,} samples more, "
+            "not in this table, each seen by the networks of the metrics, too."
+        )
+    return failed
 
 
 def _spread(values: list[str]) -> str:

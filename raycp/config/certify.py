@@ -43,6 +43,10 @@ class Sequential(Frozen):
         return 0.3 if rule == "decide" else 0.5
 
 
+OF_EVERY_SAMPLE = ("sigmas", "noise", "seed")
+"""Keys of the section `certify` that commands without certificates use, too."""
+
+
 class CertifyProtocol(Frozen):
     """Cohen et al. 2019 (arXiv 1902.02918), CERTIFY, and its sequential variants."""
 

@@ -6,12 +6,11 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, ValidationError
 
 from raycp.config.base import (
-    Float,
     Frozen,
     Location,
     differences,
@@ -22,11 +21,14 @@ from raycp.config.base import (
     resolved,
     without_locations,
 )
-from raycp.config.certify import DEFAULT_RADII, Probability, RunConfig, Sigma
+from raycp.config.certify import OF_EVERY_SAMPLE, Probability, RunConfig, Sigma
+from raycp.config.claims import Claim, Radii, all_radii, same_data, same_noise, wrong_claims
 from raycp.errors import ConfigError
 
 COMPARISON = "comparison"
 """Folder beside the runs for what is made of them."""
+EVALUATIONS = "evaluations"
+"""Folder beside the runs with the evaluations of their purified images, each under the name of its method."""
 
 _TAGS = {"data": "name", "purifier": "kind", "classifier": "kind"}
 """The key of a section that decides which other keys it has."""
@@ -34,13 +36,13 @@ _OF_THE_CLUSTER = ("address", "local_cpus", "dashboard")
 """Keys of `engine` that one Ray cluster has one value of."""
 
 Section = dict[str, Any] | None
-Radii = tuple[Annotated[Float, Field(ge=0)], ...]
 
 
 def _fit_for_a_folder(name: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name) or name == COMPARISON:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name) or name in (COMPARISON, EVALUATIONS):
         raise ValueError(
-            f"must be letters, digits, dashes and underscores, and not {COMPARISON}: it names a run directory."
+            f"must be letters, digits, dashes and underscores, and neither {COMPARISON} nor {EVALUATIONS}: it names a "
+            "run directory."
         )
     return name
 
@@ -73,21 +75,6 @@ class LogFiles(Frozen):
     """Leave out lines that cannot be read, and say so."""
 
 
-class Claim(Frozen):
-    """An order that somebody states: at every radius one method certifies more of the images than another."""
-
-    better: str
-    """The method, or published log, that is said to be ahead."""
-    worse: str
-    """The method, or published log, that is said to be behind."""
-    says: str = Field(min_length=1)
-    """The statement and whose it is, for people."""
-    sigmas: tuple[Sigma, ...] | None = Field(None, min_length=1)
-    """Noise levels to check it at, pixel units; null: all that both methods have."""
-    radii: Radii | None = Field(None, min_length=1)
-    """L2 radii to check it at, pixel units; null: all that the tables of both methods have."""
-
-
 class SuiteFile(Frozen):
     """A suite as it is written. The sections of a run may be shared, and each method says what it has of its own."""
 
@@ -98,6 +85,9 @@ class SuiteFile(Frozen):
     certify: Section = None
     numerics: Section = None
     engine: Section = None
+    evaluate: Section = None
+    """What to measure of the purified images of every method but compositions; null: nothing. A method may have its
+    own, or null."""
     methods: dict[Annotated[str, AfterValidator(_fit_for_a_folder)], Section] = Field(min_length=1)
     """Name of the method and of its run directory -> its own sections, laid over the shared ones key by key; one that
     is of another kind (data: of another name) takes the place of the shared one."""
@@ -121,6 +111,7 @@ class Suite:
         pareto_radii: of the picture of accuracy against cost; None: those of the tables above 0.
         logs: published logs, by the name of their row.
         mixed_images: whether rows may be of other images than the first one's.
+        evaluated: the methods whose purified images are measured, too.
     """
 
     methods: dict[str, RunConfig]
@@ -128,11 +119,12 @@ class Suite:
     pareto_radii: tuple[float, ...] | None = None
     logs: dict[str, LogFiles] = field(default_factory=dict)
     mixed_images: bool = False
+    evaluated: tuple[str, ...] = ()
 
     @property
     def radii(self) -> tuple[float, ...]:
         """The radii of the table, L2, pixel units: those of all methods together."""
-        return _all_radii(self.methods)
+        return all_radii(self.methods)
 
     def notes(self) -> list[str]:
         """In what, beside purifier and classifier, the methods differ from the first one: a line for each that does."""
@@ -150,7 +142,7 @@ class Suite:
                 if not line.startswith("certify.sigmas:")
             ]
             if changed:
-                noise = "" if _same_noise(first, other) else "; its images or their noise are others"
+                noise = "" if same_noise(first, other) else "; its images or their noise are others"
                 lines.append(f"{name} differs from {names[0]} in {', '.join(changed)}{noise}")
         return lines
 
@@ -186,13 +178,19 @@ def resolve_suite(file: SuiteFile, source: str = "the suite") -> Suite:
     """Lay each method's sections over the shared ones; see `load_suite` for the errors."""
     shared = {name: getattr(file, name) for name in RunConfig.model_fields if getattr(file, name, None)}
     methods: dict[str, RunConfig] = {}
+    evaluated: list[str] = []
     lines: list[str] = []
     for name, own in file.methods.items():
         raw = {**shared}
         for key, section in (own or {}).items():
             raw[key] = _laid_over(raw.get(key), section, _TAGS.get(key))
+        wanted = {"evaluate": file.evaluate, **(own or {})}["evaluate"] is not None
+        measured = wanted and raw.get("composition") is None
+        if not measured:
+            raw.pop("evaluate", None)
         try:
             methods[name] = RunConfig.model_validate(raw)
+            evaluated += [name] * measured
         except ValidationError as err:
             lines += [
                 text if _written_deeper(shared, own or {}, path) else f"methods.{name}.{text}"
@@ -202,34 +200,39 @@ def resolve_suite(file: SuiteFile, source: str = "the suite") -> Suite:
         *_of_one_cluster(methods),
         *(f"logs.{name} must not have the name of a method." for name in file.logs if name in methods),
         *([] if file.mixed_images else _of_other_images(methods)),
-        *_wrong_claims(file.claims, methods, file.logs),
+        *wrong_claims(
+            file.claims, methods, evaluated, {name: log.files.keys() for name, log in file.logs.items()}
+        ),
     ]
     if lines:
         raise ConfigError(listed(source, lines))
-    return Suite(methods, file.claims, file.pareto_radii, file.logs, file.mixed_images)
+    return Suite(methods, file.claims, file.pareto_radii, file.logs, file.mixed_images, tuple(evaluated))
 
 
-def recorded_differences(config: RunConfig, recorded: Mapping[str, Any]) -> list[str]:
+def recorded_differences(
+    config: RunConfig, recorded: Mapping[str, Any], kind: Literal["certify", "evaluate"] = "certify"
+) -> list[str]:
     """In what a run was made with another configuration than a method has now: a line for each key.
 
     Args:
         config: of the method.
         recorded: what the run recorded; what it chose itself (device, batch size, memory format), where files lie and
             where it ran are no difference.
+        kind: of the run; what only other commands use is no difference.
     """
     before = without_locations(parse_config(RunConfig, recorded, "the recorded configuration"))
     now = without_locations(config)
     for content in (before, now):
-        del content["engine"], content["predict"], content["evaluate"]
+        del content["engine"], content["predict"]
+        if kind == "certify":
+            del content["evaluate"]
+        else:
+            del content["composition"]
+            content["certify"] = {key: content["certify"][key] for key in OF_EVERY_SAMPLE}
     for key, value in now["numerics"].items():
         if value in ("auto", None):
             before["numerics"][key] = value
     return differences(before, now)
-
-
-def table_radii(config: RunConfig) -> tuple[float, ...]:
-    """The radii that a run is asked for, L2, pixel units; N may not reach all of them."""
-    return DEFAULT_RADII if config.certify.radii is None else config.certify.radii
 
 
 def _laid_over(shared: Any, own: Any, tag: str | None = None) -> Any:
@@ -252,12 +255,6 @@ def _depth(raw: Any, path: str) -> int:
     return 1 + _depth(raw[first], rest) if isinstance(raw, Mapping) and first in raw else 0
 
 
-def _same_noise(one: RunConfig, other: RunConfig) -> bool:
-    """Whether an image that both have gets the same noise, sample by sample, at a sigma that both have."""
-    keys = [(config.certify.seed, config.certify.noise) for config in (one, other)]
-    return _same_data(one, other) and keys[0] == keys[1]
-
-
 def _of_one_cluster(methods: Mapping[str, RunConfig]) -> list[str]:
     (first, config), *others = methods.items()
     return [
@@ -277,57 +274,9 @@ def _of_other_images(methods: Mapping[str, RunConfig]) -> list[str]:
         if not changed:
             continue
         shown = [line for line in changed if line.startswith("data.name:")] or changed
-        what = "other images" if _same_data(config, other) else "another data set"
+        what = "other images" if same_data(config, other) else "another data set"
         lines.append(
             f"methods.{name} is of {what} than {first}, {', '.join(shown)}. The rows of a table are of the same "
             "images; mixed_images: true in the suite allows others, and says so below the table."
         )
     return lines
-
-
-def _wrong_claims(
-    claims: Sequence[Claim], methods: Mapping[str, RunConfig], logs: Mapping[str, LogFiles]
-) -> list[str]:
-    sigmas = {name: set(config.certify.sigmas) for name, config in methods.items()}
-    sigmas |= {name: set(log.files) for name, log in logs.items()}
-    radii = {name: set(table_radii(config)) for name, config in methods.items()}
-    radii |= {name: set(_all_radii(methods)) for name in logs}
-    known = f"methods {', '.join(methods)}" + (f" or the logs {', '.join(logs)}" if logs else "")
-    lines = []
-    for number, claim in enumerate(claims):
-        where, pair = f"claims.{number}", (claim.better, claim.worse)
-        unknown = [key for key in ("better", "worse") if getattr(claim, key) not in sigmas]
-        lines += [
-            f"{where}.{key} must be one of the {known}, got {getattr(claim, key)!r}." for key in unknown
-        ]
-        if unknown:
-            continue
-        if claim.better == claim.worse:
-            lines.append(f"{where}: better and worse must be two methods, got {claim.better!r} for both.")
-            continue
-        both = f"{claim.better} and {claim.worse}"
-        if all(name in methods for name in pair) and not _same_data(*(methods[name] for name in pair)):
-            lines.append(
-                f"{where}: {both} must have the same data (but for data.select): a claim is checked image by image."
-            )
-        for key, given, of in (
-            ("sigmas", claim.sigmas, sigmas),
-            ("radii", claim.radii, radii),
-        ):
-            common = of[claim.better] & of[claim.worse]
-            if not common:
-                lines.append(f"{where}: {both} must have one of certify.{key} in common.")
-            elif beyond := sorted(set(given or ()) - common):
-                allowed, got = (", ".join(f"{v:g}" for v in values) for values in (sorted(common), beyond))
-                lines.append(f"{where}.{key} must be among those of {both}, {allowed}, got {got}.")
-    return lines
-
-
-def _all_radii(methods: Mapping[str, RunConfig]) -> tuple[float, ...]:
-    return tuple(sorted({radius for config in methods.values() for radius in table_radii(config)}))
-
-
-def _same_data(one: RunConfig, other: RunConfig) -> bool:
-    """Whether two runs take their images from one data set; they may take others of them."""
-    changed = differences(resolved(one.data), resolved(other.data))
-    return all(line.startswith("select.") for line in changed)

@@ -77,6 +77,23 @@ def run_evaluation(job: EvaluationJob, out: str, observer: Observer) -> bool:
         return True
 
 
+def is_measured(job: EvaluationJob, out: str) -> bool:
+    """Whether the directory `out` holds all that `job` would leave there; nothing in it is changed.
+
+    Raises:
+        StorageError: `out` holds something else, or a file is damaged.
+    """
+    storage = Storage(out)
+    recorded = recorded_manifest(storage)
+    if recorded is None or storage.read(NAME) is None or storage.read(CSV) is None:
+        return False
+    if job.job.config.numerics.batch_size == "auto":
+        before = parse_config(RunConfig, recorded["config"], source="the recorded configuration")
+        assert before.numerics.batch_size != "auto"
+        job = job.with_batch_size(before.numerics.batch_size)
+    return bool(recorded["fingerprint"] == job.manifest()["fingerprint"])
+
+
 def _measure(
     job: EvaluationJob, plan: EvaluationPlan, sink: _Sink, observer: Observer, status: StatusFile, name: str
 ) -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from raycp.config import resolved
-from raycp.config.suite import Claim, LogFiles, Suite
+from raycp.config.claims import Claim
+from raycp.config.suite import LogFiles, Suite
 from raycp.data import load_images
 from raycp.errors import ConfigError, DataError
 from raycp.logs.imported import Claims, imported_run

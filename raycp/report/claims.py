@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
-from raycp.config.suite import Claim
+from raycp.config.claims import Claim
 from raycp.errors import ConfigError
 from raycp.report.conditions import conditions
 from raycp.report.formats import aligned
@@ -83,6 +83,20 @@ def _reaches(run: RunLike, comparison: Comparison) -> bool:
     return largest is None or comparison.eps <= largest
 
 
+class Judged(Protocol):
+    """A claim that was held against one difference."""
+
+    @property
+    def verdict(self) -> str:
+        """One of VERDICTS."""
+
+
+def verdict_counts(items: Sequence[Judged]) -> str:
+    """`5 confirmed, 1 undecided`."""
+    verdicts = [item.verdict for item in items]
+    return ", ".join(f"{verdicts.count(v)} {v}" for v in VERDICTS if v in verdicts) or "not checked"
+
+
 def claims_text(claims: Sequence[Claim], checked: Sequence[CheckedClaim]) -> str:
     """Every claim with its verdicts, in percentage points; empty without claims."""
     if not claims:
@@ -93,9 +107,7 @@ def claims_text(claims: Sequence[Claim], checked: Sequence[CheckedClaim]) -> str
     ]
     for claim in claims:
         of_claim = [item for item in checked if item.claim is claim]
-        verdicts = [item.verdict for item in of_claim]
-        numbers = [f"{verdicts.count(verdict)} {verdict}" for verdict in VERDICTS if verdict in verdicts]
-        lines.append(f"{claim.says} [{claim.better} > {claim.worse}]: {', '.join(numbers) or 'not checked'}")
+        lines.append(f"{claim.says} [{claim.better} > {claim.worse}]: {verdict_counts(of_claim)}")
         cells = [
             [
                 f"  sigma {exact(c.sigma)}",

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 import raycp
-from raycp.report.claims import CONFIDENCE
+from raycp.report.claims import CONFIDENCE, verdict_counts
 from raycp.report.curve_panels import curve_panels
 from raycp.report.findings import Findings
 from raycp.report.forest import KINDS, axis_svg, interval_svg, limit_of, signed
@@ -23,11 +23,12 @@ from raycp.report.method_words import (
     leaders,
     shared_conditions,
     subject,
-    verdict_counts,
 )
 from raycp.report.numerals import DASH, duration
 from raycp.report.page import RunSection, environment, run_section, script_source, script_text
 from raycp.report.paired import interval_text
+from raycp.report.quality import named
+from raycp.report.quality_page import quality_section
 from raycp.report.table import ENVELOPE
 from raycp.report.theme import DARK, LIGHT
 
@@ -82,7 +83,7 @@ def render_comparison(found: Findings, making: Making) -> str:
     same = same_images(found.runs)
     groups = shown_groups(found, same)
     methods = [run.name for run in found.runs]
-    drawn = list(dict.fromkeys(curve.run for curve in found.curves))
+    drawn = found.drawn
     data = method_image_data(same, found.table.radii)
     script = script_text("table.js", "comparison.js")
     sections = [_method(run_section(run.name, run, found.table), found) for run in found.runs]
@@ -107,6 +108,7 @@ def render_comparison(found: Findings, making: Making) -> str:
             verdicts=verdict_counts,
             claims=[(claim, [item for item in items if item.claim is claim]) for claim in found.claims],
             confidence=CONFIDENCE,
+            named=named,
             kinds=KINDS,
             axis=axis_svg(limit),
             interval=lambda item: interval_svg(item, limit),
@@ -115,6 +117,8 @@ def render_comparison(found: Findings, making: Making) -> str:
             looks=_looks(drawn),
             sequential=bool(rules & {"decide"}),
             pareto=_pareto(found),
+            quality=quality_section(found),
+            num_claims=len(found.claims) + (len(found.quality.claims) if found.quality else 0),
             grid=sample_grid(same),
             same=same,
             rows=bool(data["sigmas"]),

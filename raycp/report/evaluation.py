@@ -91,23 +91,54 @@ def paired_rows(evaluations: Sequence[EvaluationLike]) -> list[MetricRow]:
         ConfigError: they are not of the same noisy samples of the same images.
     """
     first, *others = evaluations
-    rows = []
-    for other in others:
-        _require_same_samples(first, other)
-        for sigma in [sigma for sigma in _sigmas(first) if sigma in _sigmas(other)]:
-            for metric in METRICS:
-                if not (_measured(first, sigma, metric) and _measured(other, sigma, metric)):
-                    continue
-                used = _NETWORK.get(metric)
-                if used and first.config["weights"][used] != other.config["weights"][used]:
-                    continue  # distances in different features
-                ours, images = _values(first, sigma, metric)
-                theirs, more = _values(other, sigma, metric)
-                if images == more:
-                    rows.append(
-                        _row(first, sigma, metric, f"{other.name} - {first.name}", theirs - ours, images)
-                    )
-    return rows
+    return [
+        _row(first, sigma, metric, f"{other.name} - {first.name}", differences, len(differences))
+        for other in others
+        for sigma in _common_sigmas(first, other)
+        for metric in METRICS
+        for differences in [_difference(first, other, sigma, metric)]
+        if differences is not None
+    ]
+
+
+def paired_terms(
+    base: EvaluationLike, other: EvaluationLike, metric: str
+) -> dict[float, npt.NDArray[np.float64]]:
+    """A metric of `other` less that of `base`, a term for each image whose mean is the difference; by noise level.
+
+    Raises:
+        ConfigError: they are not of the same noisy samples of the same images, or did not measure the metric alike.
+    """
+    found = {
+        sigma: differences
+        for sigma in _common_sigmas(base, other)
+        if sigma != CLEAN and (differences := _difference(base, other, sigma, metric)) is not None
+    }
+    if not found:
+        raise ConfigError(
+            f"{base.path} and {other.path} have not both measured {metric}, with the same network, of the same number "
+            "of images."
+        )
+    return found
+
+
+def _common_sigmas(first: EvaluationLike, other: EvaluationLike) -> list[float]:
+    _require_same_samples(first, other)
+    return [sigma for sigma in _sigmas(first) if sigma in _sigmas(other)]
+
+
+def _difference(
+    first: EvaluationLike, other: EvaluationLike, sigma: float, metric: str
+) -> npt.NDArray[np.float64] | None:
+    """Image by image; None where not both have it, or not in the same features."""
+    if not (_measured(first, sigma, metric) and _measured(other, sigma, metric)):
+        return None
+    used = _NETWORK.get(metric)
+    if used and first.config["weights"][used] != other.config["weights"][used]:
+        return None
+    ours, images = _values(first, sigma, metric)
+    theirs, more = _values(other, sigma, metric)
+    return theirs - ours if images == more else None
 
 
 def csv_text(rows: Sequence[MetricRow]) -> str:
@@ -119,13 +150,13 @@ def csv_text(rows: Sequence[MetricRow]) -> str:
     return sink.getvalue()
 
 
-def plain_text(rows: Sequence[MetricRow], difference: bool = False) -> str:
+def plain_text(rows: Sequence[MetricRow], difference: bool = False, heading: str = "evaluation") -> str:
     """A table for reading: one line per evaluation and sigma, four significant digits, intervals in brackets.
 
     Transport in model units, twice that in pixel units, is left to the CSV.
     """
     metrics = [m for m in METRICS if m != "transport_model" and any(row.metric == m for row in rows)]
-    lines = [["evaluation", "sigma", *metrics]]
+    lines = [[heading, "sigma", *metrics]]
     keys = dict.fromkeys((row.evaluation, row.sigma) for row in rows)
     found = {(row.evaluation, row.sigma, row.metric): row for row in rows}
     for evaluation, sigma in keys:

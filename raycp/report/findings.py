@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from raycp.config.suite import Claim, Suite
+from raycp.config.claims import Claim
+from raycp.config.suite import Suite
 from raycp.report.claims import CheckedClaims, check_claims
 from raycp.report.comparison import MethodRow, method_rows
 from raycp.report.conditions import conditions
 from raycp.report.curves import Curve, certified_curves
+from raycp.report.evaluation import EvaluationLike
 from raycp.report.numerals import exact
 from raycp.report.pareto import COSTS, Point, pareto_points
+from raycp.report.quality import Quality, compare_quality
 from raycp.report.results import RunLike
 from raycp.report.table import ENVELOPE, Table, certified_table
 
@@ -25,6 +28,7 @@ class Findings:
         claims: of the suite, whether they could be checked or not.
         differences: in what the methods differ beside purifier and classifier, a sentence each.
         rows: of `table`, with costs.
+        quality: of the purified images of methods that were evaluated; None: none was.
     """
 
     runs: tuple[RunLike, ...]
@@ -35,6 +39,7 @@ class Findings:
     curves: tuple[Curve, ...]
     checked: CheckedClaims
     points: tuple[Point, ...]
+    quality: Quality | None = None
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -72,6 +77,11 @@ class Findings:
         return tuple(notes)
 
     @property
+    def drawn(self) -> list[str]:
+        """The methods in the order that gives them their colours."""
+        return list(dict.fromkeys(curve.run for curve in self.curves))
+
+    @property
     def priced(self) -> bool:
         """Whether a point has a known cost, so that there is something to draw."""
         return any(point.cost(kind) is not None for point in self.points for kind in COSTS)
@@ -92,25 +102,30 @@ class Findings:
         return ", ".join(values[0] for values in facts if len(set(values)) == 1 and values[0])
 
 
-def compare_methods(suite: Suite, runs: Sequence[RunLike]) -> Findings:
+def compare_methods(
+    suite: Suite, runs: Sequence[RunLike], evaluations: Sequence[EvaluationLike] = ()
+) -> Findings:
     """Compare the methods that have a run.
 
     Args:
         suite: its claims, its radii, and in what its methods differ.
         runs: at least one, each named after its method, in the order of the suite.
+        evaluations: of purified images, named and ordered likewise.
 
     Raises:
         StorageError: certificates are damaged.
     """
     table = certified_table(runs)
     rows = method_rows(runs, table)
+    claims = tuple(claim for claim in suite.claims if claim.metric is None)
     return Findings(
         runs=tuple(runs),
-        claims=suite.claims,
+        claims=claims,
         differences=tuple(f"{note}." for note in suite.notes()),
         table=table,
         rows=tuple(rows),
         curves=certified_curves(runs),
-        checked=check_claims(suite.claims, {run.name: run for run in runs}),
+        checked=check_claims(claims, {run.name: run for run in runs}),
         points=tuple(pareto_points(runs, rows, suite.pareto_radii)),
+        quality=compare_quality(suite.claims, evaluations),
     )

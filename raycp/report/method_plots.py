@@ -52,9 +52,9 @@ def draw_method_curves(curves: Sequence[Curve], title: str, theme: Theme = LIGHT
     sigmas = sorted({curve.sigma for curve in curves})
     looks = looks_of([curve.run for curve in curves], theme)
     columns = min(3, len(sigmas))
-    figure, panels = _figure(-(-len(sigmas) // columns), columns, len(sigmas), title, theme)
+    figure, panels = panel_figure(-(-len(sigmas) // columns), columns, len(sigmas), title, theme)
     for axes, sigma in zip(panels, sigmas, strict=True):
-        _prepare(axes, f"σ = {exact(sigma)}", theme)
+        prepared(axes, f"σ = {exact(sigma)}", theme)
         here = [curve for curve in curves if curve.sigma == sigma]
         for curve in here:
             # Constant on (x[i-1], x[i]], as in `curve_plot`; the last point is the fall to 0.
@@ -73,7 +73,7 @@ def draw_method_curves(curves: Sequence[Curve], title: str, theme: Theme = LIGHT
         for method, look in looks.items()
         for label in [f"{method} ({images[method]:,} images)" if of_images else method]
     ]
-    return _png(figure, keys, theme)
+    return finished_png(figure, keys, theme)
 
 
 def draw_pareto(points: Sequence[Point], title: str, theme: Theme = LIGHT) -> bytes:
@@ -91,10 +91,10 @@ def draw_pareto(points: Sequence[Point], title: str, theme: Theme = LIGHT) -> by
     sigmas = sorted({point.sigma for point in points})
     looks = looks_of([point.method for point in points], theme)
     markers = {sigma: _MARKERS[number % len(_MARKERS)] for number, sigma in enumerate(sigmas)}
-    figure, panels = _figure(len(radii), len(costs), len(radii) * len(costs), title, theme)
+    figure, panels = panel_figure(len(radii), len(costs), len(radii) * len(costs), title, theme)
     places = ((eps, kind) for eps in radii for kind in costs)
     for axes, (eps, kind) in zip(panels, places, strict=True):
-        _prepare(axes, f"ε = {exact(eps)}", theme)
+        prepared(axes, f"ε = {exact(eps)}", theme)
         here = [
             (cost, point) for point in points if point.eps == eps and (cost := point.cost(kind)) is not None
         ]
@@ -115,7 +115,7 @@ def draw_pareto(points: Sequence[Point], title: str, theme: Theme = LIGHT) -> by
     ]
     shapes.append(Line2D([], [], color=theme.muted, linewidth=2, label="unbeaten"))
     panels[0].legend(handles=shapes, fontsize=7, labelcolor=theme.text, facecolor=theme.background)
-    return _png(figure, keys, theme)
+    return finished_png(figure, keys, theme)
 
 
 def looks_of(methods: Sequence[str], theme: Theme) -> dict[str, Look]:
@@ -142,7 +142,8 @@ def marker_of(look: Look, shape: str) -> dict[str, Any]:
     }
 
 
-def _figure(rows: int, columns: int, count: int, title: str, theme: Theme) -> tuple[Figure, list[Axes]]:
+def panel_figure(rows: int, columns: int, count: int, title: str, theme: Theme) -> tuple[Figure, list[Axes]]:
+    """A figure with its title, and so many panels in rows and columns."""
     width = max(2 * _PANEL_INCHES[0], columns * _PANEL_INCHES[0])
     figure = Figure(
         figsize=(width, rows * _PANEL_INCHES[1] + 0.6),
@@ -172,7 +173,8 @@ def _short(value: float) -> str:
     return f"{value:g}"
 
 
-def _prepare(axes: Axes, title: str, theme: Theme) -> None:
+def prepared(axes: Axes, title: str, theme: Theme) -> None:
+    """Give a panel its title, and its colours and grid."""
     axes.set_title(title, loc="left", fontsize=9, color=theme.text)
     axes.set_facecolor(theme.background)
     axes.grid(color=theme.muted, linewidth=0.5, alpha=0.7)
@@ -182,7 +184,8 @@ def _prepare(axes: Axes, title: str, theme: Theme) -> None:
         spine.set_color(theme.muted)
 
 
-def _png(figure: Figure, keys: Sequence[Line2D], theme: Theme) -> bytes:
+def finished_png(figure: Figure, keys: Sequence[Line2D], theme: Theme) -> bytes:
+    """The figure with its legend below it, as a PNG."""
     longest = max(len(str(key.get_label())) for key in keys)
     columns = max(1, min(len(keys), _LEGEND_CHARACTERS // (longest + 8)))
     legend = figure.legend(

@@ -6,11 +6,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from raycp.report.claims import CONFIRMED, CONTRADICTED, VERDICTS, CheckedClaim
+from raycp.config.claims import Claim
+from raycp.report.claims import CONFIRMED, CONTRADICTED, CheckedClaim
 from raycp.report.conditions import NOT_RECORDED, Conditions, conditions
 from raycp.report.findings import Findings
 from raycp.report.method_table import Group
 from raycp.report.numerals import exact
+from raycp.report.quality import CheckedMetric, named
 from raycp.report.results import RunLike, read_sigmas
 from raycp.report.summary import indices_in_words, listed
 
@@ -97,10 +99,13 @@ def claim_outcomes(found: Findings) -> list[Outcome]:
         "the other way wherever checked": [],
         "not checked": [],
     }
-    for claim in found.claims:
-        verdicts = [item.verdict for item in found.checked.items if item.claim is claim]
-        place = _place(verdicts)
-        places[place].append(f"{claim.says} [{claim.better} > {claim.worse}]")
+    judged: list[tuple[Claim, Sequence[CheckedClaim | CheckedMetric]]]
+    judged = [(claim, found.checked.items) for claim in found.claims]
+    if found.quality is not None:
+        judged += [(claim, found.quality.checked) for claim in found.quality.claims]
+    for claim, items in judged:
+        verdicts = [item.verdict for item in items if item.claim is claim]
+        places[_place(verdicts)].append(f"{claim.says} [{named(claim)}]")
     return [Outcome(says, tuple(claims)) for says, claims in places.items() if claims]
 
 
@@ -118,12 +123,6 @@ def _place(verdicts: Sequence[str]) -> str:
         if len(set(verdicts)) == 1
         else f"{word} at some σ and ε, undecided at the others"
     )
-
-
-def verdict_counts(items: Sequence[CheckedClaim]) -> str:
-    """`5 confirmed, 1 undecided`."""
-    verdicts = [item.verdict for item in items]
-    return ", ".join(f"{verdicts.count(v)} {v}" for v in VERDICTS if v in verdicts) or "not checked"
 
 
 def leaders(groups: Sequence[Group], radii: Sequence[float]) -> list[str]:

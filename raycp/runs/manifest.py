@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from raycp.config import RunConfig, differences, parse_config, resolved, without_locations
+from raycp.config.certify import OF_EVERY_SAMPLE
 
 FORMAT = 1
 """Changes when the same configuration would give other counts or other columns."""
@@ -22,8 +23,6 @@ Kind = Literal["certify", "predict", "evaluate"]
 _PACKAGES = (
     "raycp", "torch", "ray", "numpy", "scipy", "pyarrow", "diffusers", "timm", "torchvision", "transformers",
 )  # fmt: skip
-_OF_CERTIFY = ("sigmas", "noise", "seed")
-"""What the other commands use of the section `certify`."""
 
 
 def make_manifest(
@@ -99,7 +98,7 @@ def _identity(
         if config.certify.rule == "e_process":  # it has no last look: more samples may always be added
             del content["certify"]["num_estimation"]
     else:
-        content["certify"] = {key: content["certify"][key] for key in _OF_CERTIFY}
+        content["certify"] = {key: content["certify"][key] for key in OF_EVERY_SAMPLE}
     return {"format": FORMAT, "kind": kind, "config": content, "weights": dict(weights), "data": data_sha256}
 
 

@@ -68,6 +68,20 @@ def test_the_plan_has_a_line_for_each_method_and_the_sum(compare: Run, tmp_path:
     assert not (tmp_path / "out").exists()
 
 
+def test_the_plan_says_what_is_measured_of_purified_images(compare: Run) -> None:
+    methods = {"small": None, "large": {"classifier": {"path": "large"}}, "off": {"evaluate": None}}
+    code, _, err = compare("--dry-run", methods=methods, evaluate={"draws": 4})
+    assert code == 0, err
+    # Of 2 methods 3 images, clean and 4 times at 2 sigmas.
+    assert "then the purified images of 2 methods (evaluate): 54 samples more" in err
+    code, _, err = compare(
+        "--dry-run", methods=methods, evaluate={"features": {"kind": "classifier"}, "transport_images": 2}
+    )
+    assert code == 1
+    assert "evaluations/small cannot be run: evaluate.features: a FID in 8 features needs more images" in err
+    assert "(evaluate)" not in err
+
+
 def test_the_plan_of_some_methods(compare: Run) -> None:
     code, out, _ = compare("--dry-run", "--only", "large", "--set", "certify.num_estimation=200")
     assert code == 0

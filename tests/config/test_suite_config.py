@@ -96,7 +96,7 @@ def test_overrides_reach_shared_sections_and_methods(tmp_path: Path) -> None:
         ({"methods": ["one"]}, "methods must be a mapping of keys to values"),
         ({"methods": {"one": 3}}, "methods.one must be a mapping of keys to values"),
         ({"methods": {"a/b": None}}, "methods.a/b must be letters, digits, dashes and underscores"),
-        ({"methods": {"comparison": None}}, "and not comparison: it names a run directory"),
+        ({"methods": {"comparison": None}}, "and neither comparison nor evaluations: it names"),
         (
             {"methods": {"one": None, "two": {"engine": {"address": "auto"}}}},
             "methods.two.engine.address must be as in one, None, got 'auto': one Ray cluster runs all methods.",
@@ -352,3 +352,82 @@ def test_every_file_of_the_published_suites_has_an_origin(
     assert len(lines) >= 10 and len(lines) % 2 == 0
     assert all(not line.startswith("      ") for line in lines[::2])
     assert all(line.startswith("      ") for line in lines[1::2])
+
+
+EVALUATE = {"draws": 2, "features": {"kind": "classifier"}}
+
+
+def test_a_section_evaluate_measures_every_method_but_compositions() -> None:
+    core = {"kind": "directory", "path": "models/core"}
+    methods = {
+        "one": None,
+        "two": {"evaluate": {"draws": 5}},
+        "three": {"evaluate": None},
+        "four": {"composition": {"threshold": 0.5, "core": core}},
+    }
+    read = suite(methods=methods, evaluate=EVALUATE)
+    assert read.evaluated == ("one", "two")
+    assert [read.methods[name].evaluate.draws for name in methods] == [2, 5, 1, 1]
+    assert read.methods["two"].evaluate.features == read.methods["one"].evaluate.features
+    assert read.methods["three"].evaluate.features is None, "no file of it is looked for"
+    assert suite(methods=methods).evaluated == ("two",)
+    assert suite(methods={"one": None}, evaluate={}).evaluated == ("one",)
+    assert "evaluate.drows is not a known key" in message(evaluate={"drows": 1})
+    assert "methods.two.evaluate.drows is not a known key" in message(
+        methods={"two": {"evaluate": {"drows": 1}}}, evaluate=EVALUATE
+    )
+
+
+@pytest.mark.parametrize(
+    ("claim", "line"),
+    [
+        ({"better": "one", "worse": "two", "metric": "fdi"}, "claims.0.metric must be one of"),
+        ({"better": "one", "worse": "two", "metric": "accuracy"}, "claims.0.metric must be one of"),
+        ({"better": "one", "worse": "two", "metric": "fid", "radii": [0.25]},
+         "claims.0.radii: a metric of purified images has no radius"),
+        ({"better": "one", "worse": "off", "metric": "fid"},
+         "claims.0.metric: the purified images of off are not measured."),
+        ({"better": "one", "worse": "log", "metric": "fid"},
+         "claims.0.metric: the purified images of log are not measured."),
+        ({"better": "one", "worse": "two", "metric": "lpips"},
+         "claims.0.metric: one has no lpips; it needs evaluate.perceptual."),
+        ({"better": "one", "worse": "bare", "metric": "fid"},
+         "claims.0.metric: bare has no fid; it needs evaluate.features."),
+        ({"better": "one", "worse": "five", "metric": "transport"},
+         "claims.0: one and five must have the same data, evaluate.draws, certify.seed and certify.noise"),
+        ({"better": "one", "worse": "part", "metric": "transport"},
+         "claims.0: one and part must have the same data, evaluate.draws, certify.seed and certify.noise"),
+        ({"better": "one", "worse": "two", "metric": "fid", "sigmas": [1.0]},
+         "claims.0.sigmas must be among those of one and two, 0.25, 0.5, got 1."),
+    ],
+)  # fmt: skip
+def test_claims_about_metrics_that_are_not_there(claim: dict[str, Any], line: str) -> None:
+    methods = {
+        **SHARED["methods"],
+        "off": {"evaluate": None},
+        "bare": {"evaluate": {"features": None}},
+        "five": {"evaluate": {"draws": 5}},
+        "part": {"data": {"select": {"skip": 10}}},
+    }
+    text = message(
+        methods=methods, evaluate=EVALUATE, mixed_images=True, logs={"log": {"files": {0.25: "log"}}},
+        claims=[{"says": "so", **claim}],
+    )  # fmt: skip
+    assert line in text
+
+
+def test_an_evaluation_is_of_another_configuration_only_where_that_enters_it() -> None:
+    config = suite(evaluate=EVALUATE).methods["one"]
+
+    def differences(**changes: Any) -> list[str]:
+        raw = resolved(config)
+        for section, values in changes.items():
+            raw[section] |= values
+        return recorded_differences(config, raw, "evaluate")
+
+    assert differences() == []
+    assert (
+        differences(certify={"num_estimation": 7, "alpha": 0.01, "radii": None}, engine={"replicas": 3}) == []
+    )
+    assert differences(evaluate={"draws": 3}) == ["evaluate.draws: 3 -> 2"]
+    assert differences(certify={"seed": 5}) == ["certify.seed: 5 -> 0"]

@@ -21,7 +21,10 @@ from small_runs import Recorder, certificates, small_config
 
 from raycp.cli.main import main
 from raycp.config import RunConfig, resolved
+from raycp.config.evaluate import ClassifierFeatures
 from raycp.config.suite import load_suite
+from raycp.distributed.evaluation import is_measured, run_evaluation
+from raycp.distributed.evaluation_job import prepare_evaluation
 from raycp.distributed.job import prepare_job
 from raycp.distributed.session import is_finished
 from raycp.distributed.suite import SuiteOutcome, run_suite
@@ -35,7 +38,9 @@ pytestmark = pytest.mark.ray
 TIMED = ("seconds", "seconds_per_sample", "seconds_per_image", "unbeaten_by_seconds")
 
 
-def session(chosen: dict[str, RunConfig], out: Path) -> tuple[SuiteOutcome, list[str], list[Recorder]]:
+def session(
+    chosen: dict[str, RunConfig], out: Path, evaluated: tuple[str, ...] = ()
+) -> tuple[SuiteOutcome, list[str], list[Recorder]]:
     said: list[str] = []
     watchers: list[Recorder] = []
 
@@ -43,7 +48,7 @@ def session(chosen: dict[str, RunConfig], out: Path) -> tuple[SuiteOutcome, list
         watchers.append(Recorder())
         return nullcontext(watchers[-1])
 
-    return run_suite(chosen, str(out), display, said.append), said, watchers
+    return run_suite(chosen, str(out), display, said.append, evaluated), said, watchers
 
 
 def everything(folder: Path) -> dict[str, tuple[bytes, int]]:
@@ -144,6 +149,49 @@ def test_a_run_of_another_configuration_is_not_in_the_table(
         )
         assert "without a table yet: later\n" in said.err
         assert ("failed, as said above: other\nresume with: raycp compare" in said.err) == bool(code)
+
+
+def test_purified_images_are_measured_after_the_certificates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In a directory like that of `raycp evaluate`, once, and left out of the report where it is of another one."""
+    small = small_config(num_estimation=300)
+    methods = dict.fromkeys(("one", "two", "dark"), small)
+    fid = {"evaluate": small.evaluate.model_copy(update={"features": ClassifierFeatures(kind="classifier")})}
+    methods["two"] = small.model_copy(update=fid)  # six images have no FID in a classifier's features
+    evaluated = ("one", "two")
+    outcome, said, watchers = session(methods, tmp_path / "out", evaluated)
+    assert said[:4] == [
+        "method 1 of 3, one", "method 2 of 3, two", "method 3 of 3, dark", "evaluation 1 of 2, one",
+    ]  # fmt: skip
+    assert said[4].startswith("evaluation 2 of 2, two, failed: ")
+    assert list(outcome.failed) == ["evaluations/two"] and not outcome.complete
+    assert len(watchers) == 4
+    alone = tmp_path / "alone"
+    assert run_evaluation(prepare_evaluation(small), str(alone), Recorder())
+    measured = tmp_path / "out" / "evaluations" / "one"
+    assert pq.read_table(measured / "evaluation.parquet").equals(pq.read_table(alone / "evaluation.parquet"))
+    before = everything(tmp_path / "out")
+    _, said, watchers = session({"one": small}, tmp_path / "out", evaluated)
+    assert said == ["method 1 of 1, one: finished before", "evaluation 1 of 1, one: finished before"]
+    assert not watchers and everything(tmp_path / "out") == before
+    assert is_measured(prepare_evaluation(small_config(numerics={"batch_size": "auto"})), str(measured))
+    assert not is_measured(prepare_evaluation(small_config(certify={"seed": 4})), str(measured))
+
+    raw = resolved(small)
+    del raw["predict"], raw["evaluate"]
+    for draws, known in ((1, True), (2, False)):
+        written = raw | {"evaluate": {"draws": draws}, "methods": {"one": None}}
+        (tmp_path / "suite.yaml").write_text(yaml.safe_dump(written))
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", ["raycp", "compare", "suite.yaml", "--out", "out"])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        found = capsys.readouterr()
+        assert (ended.value.code or 0) == (not known), found.err
+        assert ("Purified images\nmethod" in found.out) == known
+        other = "evaluations/one is left out, it is an evaluation of another configuration: evaluate.draws: 1 -> 2\n"
+        assert (other in found.err) != known
 
 
 def test_a_second_process_on_the_same_folder_is_refused(tmp_path: Path) -> None:

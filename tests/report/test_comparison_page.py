@@ -15,7 +15,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from raycp.config.suite import Claim, Suite
+from raycp.config.claims import Claim
+from raycp.config.suite import Suite
 from raycp.logs.imported import Claims, imported_run
 from raycp.logs.published_log import read_log
 from raycp.report.comparison_page import Making, render_comparison

@@ -49,7 +49,7 @@ def made(name: str = "a", shift: float = 0.0, **changes: Any) -> Evaluation:
             "features": "Inception 2015-12-05, 2048 features, ff",
             "perceptual": "vgg, resized to 224",
         },
-        "data": {"sha256": "dd", "image_index": [0, 5, 10, 15]},
+        "data": {"sha256": "dd", "source": "the digits", "image_index": [0, 5, 10, 15]},
     }
     for key, value in changes.items():
         section, _, rest = key.partition("__")

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from raycp.config.suite import Claim, Suite
+from raycp.config.claims import Claim
+from raycp.config.suite import Suite
 from raycp.report.claims import (
     CONFIRMED,
     CONTRADICTED,
