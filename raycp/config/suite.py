@@ -23,6 +23,7 @@ from raycp.config.base import (
     without_locations,
 )
 from raycp.config.certify import DEFAULT_RADII, Probability, RunConfig, Sigma
+from raycp.config.envelopes import wrong_envelopes
 from raycp.errors import ConfigError
 
 COMPARISON = "comparison"
@@ -103,6 +104,10 @@ class SuiteFile(Frozen):
     is of another kind (data: of another name) takes the place of the shared one."""
     logs: dict[Annotated[str, AfterValidator(_plain)], LogFiles] = {}
     """Name of the row -> published logs that stand beside the methods, of the same images."""
+    envelopes: dict[
+        Annotated[str, AfterValidator(_plain)], Annotated[tuple[str, ...], Field(min_length=2)]
+    ] = {}
+    """Name of the row -> methods or logs, each of other noise levels, of which it has the best for each radius."""
     mixed_images: bool = False
     """Rows may be of other images or another data set than the first one's, which is said below the table."""
     claims: tuple[Claim, ...] = ()
@@ -121,6 +126,7 @@ class Suite:
         pareto_radii: of the picture of accuracy against cost; None: those of the tables above 0.
         logs: published logs, by the name of their row.
         mixed_images: whether rows may be of other images than the first one's.
+        envelopes: methods and logs, each of other noise levels, by the name of the row that is their envelope.
     """
 
     methods: dict[str, RunConfig]
@@ -128,6 +134,7 @@ class Suite:
     pareto_radii: tuple[float, ...] | None = None
     logs: dict[str, LogFiles] = field(default_factory=dict)
     mixed_images: bool = False
+    envelopes: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def radii(self) -> tuple[float, ...]:
@@ -166,6 +173,11 @@ class Suite:
                     f"--only {name}: it is a published log, for which nothing is run; it is in every table. The "
                     f"methods are {', '.join(self.methods)}."
                 )
+            if name in self.envelopes:
+                raise ConfigError(
+                    f"--only {name}: it is an envelope, for which nothing is run; run its members, "
+                    f"{', '.join(self.envelopes[name])}."
+                )
             if name not in self.methods:
                 raise ConfigError(
                     f"--only {name}: this suite has the methods {', '.join(self.methods)}, and no other."
@@ -198,15 +210,21 @@ def resolve_suite(file: SuiteFile, source: str = "the suite") -> Suite:
                 text if _written_deeper(shared, own or {}, path) else f"methods.{name}.{text}"
                 for path, text in problems(RunConfig, raw, err)
             ]
+    sigmas = {name: set(config.certify.sigmas) for name, config in methods.items()}
+    sigmas |= {name: set(log.files) for name, log in file.logs.items()}
+    known = f"methods {', '.join(methods)}" + (f" or the logs {', '.join(file.logs)}" if file.logs else "")
     lines = lines or [
         *_of_one_cluster(methods),
         *(f"logs.{name} must not have the name of a method." for name in file.logs if name in methods),
         *([] if file.mixed_images else _of_other_images(methods)),
-        *_wrong_claims(file.claims, methods, file.logs),
+        *wrong_envelopes(file.envelopes, methods, sigmas, known),
+        *_wrong_claims(file, methods, sigmas, known),
     ]
     if lines:
         raise ConfigError(listed(source, lines))
-    return Suite(methods, file.claims, file.pareto_radii, file.logs, file.mixed_images)
+    return Suite(
+        methods, file.claims, file.pareto_radii, file.logs, file.mixed_images, envelopes=file.envelopes
+    )
 
 
 def recorded_differences(config: RunConfig, recorded: Mapping[str, Any]) -> list[str]:
@@ -286,20 +304,18 @@ def _of_other_images(methods: Mapping[str, RunConfig]) -> list[str]:
 
 
 def _wrong_claims(
-    claims: Sequence[Claim], methods: Mapping[str, RunConfig], logs: Mapping[str, LogFiles]
+    file: SuiteFile, methods: Mapping[str, RunConfig], sigmas: Mapping[str, set[float]], known: str
 ) -> list[str]:
-    sigmas = {name: set(config.certify.sigmas) for name, config in methods.items()}
-    sigmas |= {name: set(log.files) for name, log in logs.items()}
     radii = {name: set(table_radii(config)) for name, config in methods.items()}
-    radii |= {name: set(_all_radii(methods)) for name in logs}
-    known = f"methods {', '.join(methods)}" + (f" or the logs {', '.join(logs)}" if logs else "")
+    radii |= {name: set(_all_radii(methods)) for name in file.logs}
     lines = []
-    for number, claim in enumerate(claims):
+    for number, claim in enumerate(file.claims):
         where, pair = f"claims.{number}", (claim.better, claim.worse)
         unknown = [key for key in ("better", "worse") if getattr(claim, key) not in sigmas]
-        lines += [
-            f"{where}.{key} must be one of the {known}, got {getattr(claim, key)!r}." for key in unknown
-        ]
+        for key in unknown:
+            name = getattr(claim, key)
+            hint = "; claims are of single sigmas, an envelope has none" if name in file.envelopes else ""
+            lines.append(f"{where}.{key} must be one of the {known}, got {name!r}{hint}.")
         if unknown:
             continue
         if claim.better == claim.worse:
