@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -210,15 +210,14 @@ def resolve_suite(file: SuiteFile, source: str = "the suite") -> Suite:
                 text if _written_deeper(shared, own or {}, path) else f"methods.{name}.{text}"
                 for path, text in problems(RunConfig, raw, err)
             ]
-    sigmas = {name: set(config.certify.sigmas) for name, config in methods.items()}
-    sigmas |= {name: set(log.files) for name, log in file.logs.items()}
-    known = f"methods {', '.join(methods)}" + (f" or the logs {', '.join(file.logs)}" if file.logs else "")
     lines = lines or [
         *_of_one_cluster(methods),
         *(f"logs.{name} must not have the name of a method." for name in file.logs if name in methods),
         *([] if file.mixed_images else _of_other_images(methods)),
-        *wrong_envelopes(file.envelopes, methods, sigmas, known),
-        *_wrong_claims(file, methods, sigmas, known),
+        *wrong_envelopes(
+            file.envelopes, methods, {name: log.files.keys() for name, log in file.logs.items()}
+        ),
+        *_wrong_claims(file.claims, methods, file.logs, file.envelopes),
     ]
     if lines:
         raise ConfigError(listed(source, lines))
@@ -304,17 +303,23 @@ def _of_other_images(methods: Mapping[str, RunConfig]) -> list[str]:
 
 
 def _wrong_claims(
-    file: SuiteFile, methods: Mapping[str, RunConfig], sigmas: Mapping[str, set[float]], known: str
+    claims: Sequence[Claim],
+    methods: Mapping[str, RunConfig],
+    logs: Mapping[str, LogFiles],
+    envelopes: Collection[str],
 ) -> list[str]:
+    sigmas = {name: set(config.certify.sigmas) for name, config in methods.items()}
+    sigmas |= {name: set(log.files) for name, log in logs.items()}
     radii = {name: set(table_radii(config)) for name, config in methods.items()}
-    radii |= {name: set(_all_radii(methods)) for name in file.logs}
+    radii |= {name: set(_all_radii(methods)) for name in logs}
+    known = f"methods {', '.join(methods)}" + (f" or the logs {', '.join(logs)}" if logs else "")
     lines = []
-    for number, claim in enumerate(file.claims):
+    for number, claim in enumerate(claims):
         where, pair = f"claims.{number}", (claim.better, claim.worse)
         unknown = [key for key in ("better", "worse") if getattr(claim, key) not in sigmas]
         for key in unknown:
             name = getattr(claim, key)
-            hint = "; claims are of single sigmas, an envelope has none" if name in file.envelopes else ""
+            hint = ", an envelope: claims are of single sigmas" if name in envelopes else ""
             lines.append(f"{where}.{key} must be one of the {known}, got {name!r}{hint}.")
         if unknown:
             continue
