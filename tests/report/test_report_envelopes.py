@@ -19,7 +19,9 @@ from raycp.report.findings import Findings, compare_methods
 from raycp.report.table import ENVELOPE, Table, certified_table
 from tests.report.html_page import Page
 
-MAKING = Making(("raycp", "compare", "s.yaml"), "raycp compare s.yaml --out x", datetime(2026, 1, 2, tzinfo=UTC))
+MAKING = Making(
+    ("raycp", "compare", "s.yaml"), "raycp compare s.yaml --out x", datetime(2026, 1, 2, tzinfo=UTC)
+)
 GAUSSIAN = {"gaussian": ("g-25", "g-50")}
 RADII = [0.0, 0.25, 0.5]
 WITHIN = 1.5
@@ -158,14 +160,14 @@ def test_the_page_has_it_among_the_envelopes(runs: list[Any]) -> None:
 
 
 def test_a_member_that_has_no_row(runs: list[Any]) -> None:
-    half, quarter, plain = runs
+    _, quarter, plain = runs
     assert notes_of([quarter, plain]) == ["gaussian: no envelope, because g-50 has no row in this table."]
     assert notes_of([plain]) == ["gaussian: no envelope, because g-25 and g-50 have no row in this table."]
 
 
 def test_a_member_that_is_partial(runs: list[Any], make_run: Callable) -> None:
     """Also where both are, and have decided the same images."""
-    half, quarter, plain = runs
+    _, quarter, plain = runs
     early = make_run(images(0.5, 6, 5, 8)[:9], name="g-50", num_images=12)
     assert notes_of([quarter, early, plain]) == ["gaussian: no envelope, because g-50 is partial."]
     too = make_run(images(0.25, 6, 2, 10)[:9], name="g-25", num_images=12)
@@ -182,7 +184,9 @@ def test_members_of_other_images(runs: list[Any], make_run: Callable, sha256: st
     moved = [(sigma, i + 3, *rest) for sigma, i, *rest in images(0.5, 6, 5, 8)]
     others = make_run(moved, name="g-50")
     others.config["data"]["sha256"] = sha256
-    assert notes_of([quarter, others]) == ["gaussian: no envelope, because g-25 and g-50 are not of the same images."]
+    assert notes_of([quarter, others]) == [
+        "gaussian: no envelope, because g-25 and g-50 are not of the same images."
+    ]
 
 
 def test_members_of_other_data(runs: list[Any]) -> None:
