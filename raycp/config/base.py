@@ -293,7 +293,8 @@ def _describe(model: type[BaseModel], raw: Mapping[str, Any], problem: dict[str,
     if kind == "tuple_type":
         return f"{path} must be a list, got {given!r}."
     if kind == "too_short":
-        return f"{path} must have at least {context['min_length']} entry, got {given!r}."
+        entries = "entry" if context["min_length"] == 1 else "entries"
+        return f"{path} must have at least {context['min_length']} {entries}, got {given!r}."
     what = problem["msg"][0].lower() + problem["msg"][1:]
     return f"{path or 'the configuration'}: {what}, got {given!r}."
 

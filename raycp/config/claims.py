@@ -63,6 +63,7 @@ def wrong_claims(
     methods: Mapping[str, RunConfig],
     evaluated: Collection[str],
     logs: Mapping[str, Collection[float]],
+    envelopes: Collection[str] = (),
 ) -> list[str]:
     """What is wrong with claims, a line for each mistake.
 
@@ -71,6 +72,7 @@ def wrong_claims(
         methods: by name.
         evaluated: the methods whose purified images are measured.
         logs: noise levels of each published log, by the name of its row.
+        envelopes: rows that are none of these.
     """
     sigmas = {name: set(config.certify.sigmas) for name, config in methods.items()}
     sigmas |= {name: set(of_log) for name, of_log in logs.items()}
@@ -81,9 +83,10 @@ def wrong_claims(
     for number, claim in enumerate(claims):
         where, pair = f"claims.{number}", (claim.better, claim.worse)
         unknown = [key for key in ("better", "worse") if getattr(claim, key) not in sigmas]
-        lines += [
-            f"{where}.{key} must be one of the {known}, got {getattr(claim, key)!r}." for key in unknown
-        ]
+        for key in unknown:
+            name = getattr(claim, key)
+            hint = ", an envelope: claims are of single sigmas" if name in envelopes else ""
+            lines.append(f"{where}.{key} must be one of the {known}, got {name!r}{hint}.")
         if unknown:
             continue
         if claim.better == claim.worse:

@@ -23,6 +23,7 @@ from raycp.config.base import (
 )
 from raycp.config.certify import OF_EVERY_SAMPLE, Probability, RunConfig, Sigma
 from raycp.config.claims import Claim, Radii, all_radii, same_data, same_noise, wrong_claims
+from raycp.config.envelopes import wrong_envelopes
 from raycp.errors import ConfigError
 
 COMPARISON = "comparison"
@@ -93,6 +94,10 @@ class SuiteFile(Frozen):
     is of another kind (data: of another name) takes the place of the shared one."""
     logs: dict[Annotated[str, AfterValidator(_plain)], LogFiles] = {}
     """Name of the row -> published logs that stand beside the methods, of the same images."""
+    envelopes: dict[
+        Annotated[str, AfterValidator(_plain)], Annotated[tuple[str, ...], Field(min_length=2)]
+    ] = {}
+    """Name of the row -> methods or logs, each of other noise levels, of which it has the best for each radius."""
     mixed_images: bool = False
     """Rows may be of other images or another data set than the first one's, which is said below the table."""
     claims: tuple[Claim, ...] = ()
@@ -112,6 +117,7 @@ class Suite:
         logs: published logs, by the name of their row.
         mixed_images: whether rows may be of other images than the first one's.
         evaluated: the methods whose purified images are measured, too.
+        envelopes: methods and logs, each of other noise levels, by the name of the row that is their envelope.
     """
 
     methods: dict[str, RunConfig]
@@ -120,6 +126,7 @@ class Suite:
     logs: dict[str, LogFiles] = field(default_factory=dict)
     mixed_images: bool = False
     evaluated: tuple[str, ...] = ()
+    envelopes: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def radii(self) -> tuple[float, ...]:
@@ -157,6 +164,11 @@ class Suite:
                 raise ConfigError(
                     f"--only {name}: it is a published log, for which nothing is run; it is in every table. The "
                     f"methods are {', '.join(self.methods)}."
+                )
+            if name in self.envelopes:
+                raise ConfigError(
+                    f"--only {name}: it is an envelope, for which nothing is run; run its members, "
+                    f"{', '.join(self.envelopes[name])}."
                 )
             if name not in self.methods:
                 raise ConfigError(
@@ -196,17 +208,25 @@ def resolve_suite(file: SuiteFile, source: str = "the suite") -> Suite:
                 text if _written_deeper(shared, own or {}, path) else f"methods.{name}.{text}"
                 for path, text in problems(RunConfig, raw, err)
             ]
+    of_logs = {name: log.files.keys() for name, log in file.logs.items()}
     lines = lines or [
         *_of_one_cluster(methods),
         *(f"logs.{name} must not have the name of a method." for name in file.logs if name in methods),
         *([] if file.mixed_images else _of_other_images(methods)),
-        *wrong_claims(
-            file.claims, methods, evaluated, {name: log.files.keys() for name, log in file.logs.items()}
-        ),
+        *wrong_envelopes(file.envelopes, methods, of_logs),
+        *wrong_claims(file.claims, methods, evaluated, of_logs, file.envelopes),
     ]
     if lines:
         raise ConfigError(listed(source, lines))
-    return Suite(methods, file.claims, file.pareto_radii, file.logs, file.mixed_images, tuple(evaluated))
+    return Suite(
+        methods,
+        claims=file.claims,
+        pareto_radii=file.pareto_radii,
+        logs=file.logs,
+        mixed_images=file.mixed_images,
+        evaluated=tuple(evaluated),
+        envelopes=file.envelopes,
+    )
 
 
 def recorded_differences(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from raycp.report.conditions import NOT_RECORDED, conditions
@@ -18,11 +18,12 @@ IMPORTED = " (imported)"
 
 @dataclass(frozen=True)
 class MethodRow:
-    """One sigma of one method, or (sigma None) the envelope over its sigmas, which has no cost of its own."""
+    """One sigma of one method, or (sigma None) an envelope, which has no cost of its own."""
 
     row: TableRow
-    classifier: str
-    data: str
+    classifier: str | None
+    """None: an envelope over methods that do not share it; likewise `data`."""
+    data: str | None
     evaluations: int | None
     """Calls of the purifier's network for one sample; None where the run did not record them."""
     operations: float | None
@@ -49,7 +50,21 @@ class MethodRow:
 def method_rows(runs: Sequence[RunLike], table: Table) -> list[MethodRow]:
     """The rows of a table of these runs, in its order."""
     of_label = {run.name: run for run in runs}
-    return [_method_row(of_label[row.run], row) for row in table.rows]
+    return [
+        _joint_row([_method_row(of_label[member], row) for member in row.members or (row.run,)])
+        for row in table.rows
+    ]
+
+
+def _joint_row(rows: Sequence[MethodRow]) -> MethodRow:
+    """One row of what is true of all of these."""
+    first = rows[0]
+    return replace(
+        first,
+        classifier=first.classifier if len({row.classifier for row in rows}) == 1 else None,
+        data=first.data if len({row.data for row in rows}) == 1 else None,
+        imported=all(row.imported for row in rows),
+    )
 
 
 def _method_row(run: RunLike, row: TableRow) -> MethodRow:
@@ -68,10 +83,11 @@ def _method_row(run: RunLike, row: TableRow) -> MethodRow:
 
 def comparison_text(table: Table, rows: Sequence[MethodRow]) -> str:
     """The table for reading: accuracies and radii rounded down; classifier and data where methods differ in them."""
+    drawn = [row for row in rows if not row.imported and row.row.sigma is not None]
     names = [
         (name, [_said(getattr(row, name)) for row in rows])
         for name in ("classifier", "data")
-        if len({getattr(row, name) for row in rows if not row.imported}) > 1
+        if len({getattr(row, name) for row in drawn}) > 1
     ]
     _, *middle, _ = heading(table)
     lines = [["method", *(name for name, _ in names), *middle, "evaluations", "GFLOP/sample", "ms/sample"]]
@@ -87,8 +103,8 @@ def comparison_text(table: Table, rows: Sequence[MethodRow]) -> str:
     return aligned(lines, names=1 + len(names))
 
 
-def _said(text: str) -> str:
-    return DASH if text == NOT_RECORDED else text
+def _said(text: str | None) -> str:
+    return DASH if text is None or text == NOT_RECORDED else text
 
 
 def _three_digits(value: float | None, unit: float) -> str:

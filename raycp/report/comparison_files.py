@@ -47,7 +47,7 @@ def report_comparison(
     """Make the outcome of the methods that have a run, in the order of the suite.
 
     Args:
-        suite: its claims, its radii, and in what its methods differ.
+        suite: its claims, its radii, its envelopes, and in what its methods differ.
         runs: at least one, each named after its method; published logs among them, named after their row.
         making: what the page says of its own making; None: no page.
         evaluations: of purified images, each named after its method.

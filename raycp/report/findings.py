@@ -11,6 +11,7 @@ from raycp.report.claims import CheckedClaims, check_claims
 from raycp.report.comparison import MethodRow, method_rows
 from raycp.report.conditions import conditions
 from raycp.report.curves import Curve, certified_curves
+from raycp.report.envelopes import with_envelopes
 from raycp.report.evaluation import EvaluationLike
 from raycp.report.numerals import exact
 from raycp.report.pareto import COSTS, Point, pareto_points
@@ -55,8 +56,9 @@ class Findings:
 
     @property
     def imported(self) -> tuple[str, ...]:
-        """The rows that are of published logs."""
-        return tuple(dict.fromkeys(row.row.run for row in self.rows if row.imported))
+        """The published logs that have rows."""
+        rows = (row for row in self.rows if row.row.sigma is not None)
+        return tuple(dict.fromkeys(row.row.run for row in rows if row.imported))
 
     @property
     def pareto_notes(self) -> tuple[str, ...]:
@@ -108,14 +110,14 @@ def compare_methods(
     """Compare the methods that have a run.
 
     Args:
-        suite: its claims, its radii, and in what its methods differ.
+        suite: its claims, its radii, its envelopes, and in what its methods differ.
         runs: at least one, each named after its method, in the order of the suite.
         evaluations: of purified images, named and ordered likewise.
 
     Raises:
         StorageError: certificates are damaged.
     """
-    table = certified_table(runs)
+    table = with_envelopes(certified_table(runs), runs, suite.envelopes)
     rows = method_rows(runs, table)
     claims = tuple(claim for claim in suite.claims if claim.metric is None)
     return Findings(

@@ -30,9 +30,11 @@ class ShownCell:
 
 @dataclass(frozen=True)
 class ShownRow:
-    """One method at one sigma."""
+    """One method at one sigma, or an envelope."""
 
     method: str
+    members: tuple[str, ...]
+    """Of an envelope over several methods: these."""
     images: ShownCell
     accuracies: tuple[ShownCell, ...]
     """Per radius of the table."""
@@ -102,6 +104,7 @@ def _shown(row: MethodRow, rivals: Sequence[MethodRow]) -> ShownRow:
     per_image = row.samples_per_image
     return ShownRow(
         method=of.run,
+        members=of.members,
         images=ShownCell(
             f"{of.decided:,}" if of.partial else f"{of.num_images:,}",
             f"of {of.num_images:,}" if of.partial else "",

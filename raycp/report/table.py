@@ -50,9 +50,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class TableRow:
-    """One sigma of one run, or (sigma None) the envelope over the sigmas of one run."""
+    """One sigma of one run, or (sigma None) the envelope over the sigmas of one run or of several."""
 
     run: str
+    """What the run is called; an envelope over several runs has a name of its own."""
     sigma: float | None
     num_images: int
     decided: int
@@ -68,6 +69,8 @@ class TableRow:
     seconds: float | None
     largest_radius: float | None
     """The largest radius that N can certify, pixel units; None where N is not recorded, -inf where it is none."""
+    members: tuple[str, ...] = ()
+    """Of an envelope over several runs: these."""
 
     @property
     def partial(self) -> bool:
@@ -106,8 +109,8 @@ def certified_table(runs: Sequence[RunLike]) -> Table:
             named = f"{label}: " if len(runs) > 1 else ""
             if not all(results.indexed for results in sigmas):
                 notes.append(f"{named}no envelope, because the logs do not say which images they are of.")
-            elif _same_images(sigmas):
-                rows.append(_envelope(of_run))
+            elif decided_the_same(sigmas):
+                rows.append(envelope(label, of_run))
             else:
                 notes.append(f"{named}no envelope, because the sigmas have not decided the same images.")
     return Table(radii, tuple(rows), (*mixed_images(runs), *notes))
@@ -156,17 +159,24 @@ def _cell(results: SigmaResults, eps: float, alpha: float | None, largest: float
     )
 
 
-def _same_images(sigmas: Sequence[SigmaResults]) -> bool:
+def decided_the_same(sigmas: Sequence[SigmaResults]) -> bool:
+    """Whether the same images have a row at each of these noise levels, and there are some."""
     first = sigmas[0].image_index_M
     return len(first) > 0 and all(np.array_equal(first, other.image_index_M) for other in sigmas[1:])
 
 
-def _envelope(rows: Sequence[TableRow]) -> TableRow:
-    """Per radius the largest certified accuracy over sigma; ties go to the smallest sigma."""
-    columns = zip(*(row.cells for row in rows), strict=True)
+def envelope(name: str, rows: Sequence[TableRow]) -> TableRow:
+    """Per radius the largest certified accuracy over sigma; ties go to the smallest sigma.
+
+    Args:
+        name: what to call it.
+        rows: one per sigma, of the same images.
+    """
+    by_sigma = sorted(rows, key=lambda row: row.sigma or 0.0)
+    columns = zip(*(row.cells for row in by_sigma), strict=True)
     best = [max(column, key=lambda cell: -1 if cell.count is None else cell.count) for column in columns]
     return TableRow(
-        run=rows[0].run,
+        run=name,
         sigma=None,
         num_images=rows[0].num_images,
         decided=rows[0].decided,
