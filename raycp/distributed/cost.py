@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 from torch.utils.flop_counter import FlopCounterMode
 
 from raycp.distributed.job import Job
@@ -33,30 +35,86 @@ class SampleCost:
 
 
 def sample_costs(job: Job, timed: bool = True) -> dict[float, SampleCost]:
-    """Put a few samples through the base classifier of a job at each sigma, on this machine's CPU."""
-    replica = job.on_cpu(plain=job.config.numerics.device == "cuda" or not timed)
-    base, costs = replica.base_classifier, {}
+    """Put a sample through the base classifier of a job at each sigma, on this machine's CPU, and time a few more.
+
+    Operations are those of a sample without compilation, in float32. A network is run once for all sigmas and all its
+    evaluations in them; only a user's own, whose work may depend on what it sees, is run as often as a sample runs it.
+    """
+    counted = _counted(job)
+    seconds = _timed(job) if timed and job.config.numerics.device == "cpu" else {}
+    return {
+        sigma: SampleCost(operations, evaluations, seconds.get(sigma))
+        for sigma, (operations, evaluations) in counted.items()
+    }
+
+
+def _counted(job: Job) -> dict[float, tuple[float, int]]:
+    """Operations and evaluations of a sample, by sigma."""
+    replica, counter = job.on_cpu(), FlopCounterMode(display=False)
+    purifier_network, once = replica.purifier_network, []
+    if replica.denoiser is not None:
+        purifier_network = replica.denoiser.network = _Once(replica.denoiser.network, counter)
+        once.append(purifier_network)
+    if job.classifier.recipe["kind"] != "python":
+        replica.classifier.network = _Once(replica.classifier.network, counter)
+        once.append(replica.classifier.network)
     calls = 0
 
     def count(*_: object) -> None:
         nonlocal calls
         calls += 1
 
-    if replica.purifier_network is not None:
-        replica.purifier_network.register_forward_hook(count)
+    if purifier_network is not None:
+        purifier_network.register_forward_hook(count)
     image = job.first_image()[None]
-    batch = image.expand(_TIMED, -1, -1, -1).contiguous()
-    for sigma in job.config.certify.sigmas:
-        counter, calls = FlopCounterMode(display=False), 0
-        with counter, torch.no_grad():
-            base.forward(image, sigma, inner_noise_by_place(image))
-        evaluations, seconds = calls, None
-        if timed and job.config.numerics.device == "cpu":
-            begin = time.perf_counter()
-            base(batch, sigma, inner_noise_by_place(batch))
-            seconds = (time.perf_counter() - begin) / _TIMED
-        costs[sigma] = SampleCost(float(counter.get_total_flops()), evaluations, seconds)
-    return costs
+    total, counted = 0, {}
+    with torch.no_grad(), counter:
+        for sigma in job.config.certify.sigmas:
+            before, calls = total, 0
+            replica.base_classifier.forward(image, sigma, inner_noise_by_place(image))
+            total = counter.get_total_flops() + sum(network.spared for network in once)
+            counted[sigma] = float(total - before), calls
+    return counted
+
+
+class _Once(nn.Module):
+    """Runs a network once for inputs of the same shapes, and then repeats its answer.
+
+    The values of an answer are of no account here: the networks of raycp and of libraries, and the purifiers built on
+    them, do the same work whatever the pixels.
+
+    Attributes:
+        spared: operations that were not done, because the answer was known.
+    """
+
+    def __init__(self, network: nn.Module, counter: FlopCounterMode) -> None:
+        super().__init__()
+        self._network, self._counter = network, counter
+        self._known: dict[str, tuple[Any, int]] = {}
+        self.spared = 0
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        shapes = tree_map_only(Tensor, lambda tensor: (tuple(tensor.shape), tensor.dtype), (args, kwargs))
+        if (key := repr(shapes)) not in self._known:
+            before = self._counter.get_total_flops()
+            answer = self._network(*args, **kwargs)
+            self._known[key] = answer, self._counter.get_total_flops() - before
+            return answer
+        answer, operations = self._known[key]
+        self.spared += operations
+        return answer
+
+
+def _timed(job: Job) -> dict[float, float]:
+    """Seconds of a sample in a batch, by sigma, under the numerics of the run."""
+    base = job.on_cpu(plain=False).base_classifier
+    batch = job.first_image().expand(_TIMED, -1, -1, -1).contiguous()
+    sigmas, seconds = job.config.certify.sigmas, {}
+    for sigma in (sigmas[0], *sigmas):  # what the first pass prepares, compilation above all, is not timed
+        begin = time.perf_counter()
+        base(batch, sigma, inner_noise_by_place(batch))
+        seconds[sigma] = (time.perf_counter() - begin) / _TIMED
+    return seconds
 
 
 def core_cost(job: Job) -> SampleCost | None:

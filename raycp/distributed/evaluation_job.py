@@ -11,7 +11,7 @@ from raycp.config import RunConfig
 from raycp.config.evaluate import ClassifierFeatures
 from raycp.distributed.evaluation_replica import EvaluationSpec
 from raycp.distributed.job import Job, prepare_job
-from raycp.errors import ConfigError
+from raycp.errors import ConfigError, ModelError
 from raycp.models import Bundle
 from raycp.models.bundle import sha256_of
 from raycp.models.features import build_features, features_name, read_features
@@ -113,7 +113,11 @@ def prepare_evaluation(config: RunConfig) -> EvaluationJob:
             features = read_features(source)
         network = build_features(features)
         dimensions = network.dimensions
-        network(job.first_image()[None])
+        if not bool(network(job.first_image()[None]).isfinite().all()):
+            raise ModelError(
+                "evaluate.features: the network's features of the first image are NaN or infinite; look for NaN in its "
+                "weights, or take another network."
+            )
         if len(job.images) <= dimensions:
             raise ConfigError(
                 f"evaluate.features: a FID in {dimensions} features needs more images than features, got "
@@ -128,6 +132,7 @@ def prepare_evaluation(config: RunConfig) -> EvaluationJob:
         key = "evaluate.perceptual.weights"
         if backbone.weights is not None:
             tensors = read_tensors(backbone.weights, key=key)
+            key = f"{key}: {backbone.weights}"
             state = {name: tensor for name, tensor in tensors.items() if name.startswith("features.")}
             perceptual = {name: tensor.numpy() for name, tensor in state.items()}
         first = 2 * job.first_image()[None] - 1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import numpy as np
 import torch
 
 from raycp.config import locations
@@ -59,8 +58,7 @@ def read_parents(config: TrainConfig) -> dict[str, Bundle]:
             bundle = _read(model)
         except (ModelError, StorageError, UnsafeFileError) as err:
             raise type(err)(f"{key}: {err}") from err
-        bad = [tensor for tensor, array in bundle.state.items() if not np.isfinite(array).all()]
-        if bad:
+        if bad := bundle.not_finite:
             raise ModelError(
                 f"{key}: {len(bad)} of {len(bundle.state)} tensors in {_place(model)} hold NaN or infinite weights, "
                 f"first {bad[0]}; take another model."

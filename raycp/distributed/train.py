@@ -207,6 +207,7 @@ def _backbones(config: TrainConfig) -> dict[str, dict[str, np.ndarray] | None]:
         state = None
         if backbone.weights is not None:
             tensors = read_tensors(backbone.weights, key=key)
+            key = f"{key}: {backbone.weights}"
             state = {name: tensor for name, tensor in tensors.items() if name.startswith("features.")}
         lpips_distance(backbone.net, state, backbone.resize, key)
         found[user] = None if state is None else {name: tensor.numpy() for name, tensor in state.items()}

@@ -28,6 +28,11 @@ class Bundle:
     parameters: int
     """Number of parameters of the network, buffers left out."""
 
+    @property
+    def not_finite(self) -> list[str]:
+        """Names of the tensors that hold NaN or infinity."""
+        return [name for name, array in self.state.items() if not np.isfinite(array).all()]
+
 
 def make_bundle(recipe: dict[str, Any], state: Mapping[str, Tensor], module: nn.Module) -> Bundle:
     """Bundle a recipe with a state_dict that fits `module` (see `fitted_state`)."""

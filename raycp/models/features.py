@@ -65,7 +65,8 @@ def read_features(config: InceptionFeatures | ClassifierConfig) -> Bundle:
     """Read a feature network's weights and check that they fit.
 
     Raises:
-        ModelError, UnsafeFileError: see `read_classifier`; or there is no layer to take features from.
+        ModelError, UnsafeFileError: see `read_classifier`; there is no layer to take features from; or an Inception
+            file holds NaN or infinite weights.
     """
     if not isinstance(config, InceptionFeatures):
         bundle = read_classifier(config)
@@ -78,7 +79,13 @@ def read_features(config: InceptionFeatures | ClassifierConfig) -> Bundle:
         state = fitted_state(network.network, tensors, f"evaluate.features.weights: {config.weights}")
     except ModelError as err:
         raise ModelError(f"{err} {_INCEPTION_FILES}") from err
-    return make_bundle({"kind": _INCEPTION}, state, network)
+    bundle = make_bundle({"kind": _INCEPTION}, state, network)
+    if bad := bundle.not_finite:
+        raise ModelError(
+            f"evaluate.features.weights: {len(bad)} of {len(state)} tensors in {config.weights} hold NaN or infinite "
+            f"weights, first {bad[0]}; fetch the file again. {_INCEPTION_FILES}"
+        )
+    return bundle
 
 
 def build_features(bundle: Bundle) -> FeatureNetwork:

@@ -38,7 +38,7 @@ def lpips_distance(
             behind the features, are ignored. None reads torchvision's file from the checkpoints folder of torch.hub.
             Nothing is ever downloaded.
         resize: images are resized to `resize x resize` first (224 in Li et al.); None compares them as they are.
-        key: dotted path of the configuration key that names a weights file, for messages.
+        key: dotted path of the configuration key that names a weights file, and the file if there is one; for messages.
 
     Returns:
         A module on the CPU, in float32; move it with `.to(device)`.
@@ -160,7 +160,7 @@ def _check_backbone(
                 f"{str(found.dtype).removeprefix('torch.')} of shape {list(found.shape)}. {_wanted(net)}."
             )
         if not bool(found.isfinite().all()):
-            raise TrainingError(f"{key}: {name} holds NaN or infinite numbers. {_wanted(net)}.")
+            raise TrainingError(f"{key}: {name} holds NaN or infinite weights. {_wanted(net)}.")
 
 
 def _some(names: list[str]) -> str:

@@ -105,6 +105,31 @@ def test_images_that_lpips_cannot_see(raycp: Run, tmp_path: Path) -> None:
     assert "8x8 pixels are too small for the backbone squeeze" in err
 
 
+def test_networks_of_the_metrics_that_are_not_finite(raycp: Run, tmp_path: Path) -> None:
+    """Named with the file and the tensor, where that is read for the metric alone."""
+    from torchvision.models import squeezenet1_1
+
+    state = squeezenet1_1(weights=None).state_dict()
+    state["classifier.1.weight"].fill_(torch.nan)  # is not read
+    state["features.0.bias"][3] = torch.inf
+    file = tmp_path / "squeeze.pth"
+    torch.save(state, file)
+    code, _, err = raycp(*EVALUATE, evaluate={"perceptual": {"net": "squeeze", "weights": str(file)}})
+    assert code == 1
+    assert (
+        f"evaluate.perceptual.weights: {file}: features.0.bias holds NaN or infinite weights. Wanted are torchvision's"
+        in err
+    )
+    network = ResidualClassifier(10, in_channels=1, widths=(8,), blocks=1, groups=2)
+    with torch.no_grad():
+        next(network.parameters()).fill_(torch.nan)
+    save_classifier(tmp_path / "broken", network, image_size=(8, 8))
+    features = {"kind": "classifier", "classifier": {"kind": "directory", "path": str(tmp_path / "broken")}}
+    code, _, err = raycp(*EVALUATE, evaluate={"features": features})
+    assert code == 1
+    assert "evaluate.features: the network's features of the first image are NaN or infinite" in err
+
+
 @pytest.mark.parametrize(
     ("section", "message"),
     [

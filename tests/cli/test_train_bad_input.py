@@ -278,7 +278,13 @@ def test_a_run_directory_of_another_configuration(train: Run, tmp_path: Path) ->
         train(stage, engine={"workers": 1})
 
 
-def test_a_missing_backbone(train: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_or_broken_backbone(train: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from torchvision.models import squeezenet1_1
+
+    state = squeezenet1_1(weights=None).state_dict()
+    state["features.0.weight"].fill_(torch.nan)
+    broken = str(tmp_path / "broken.pth")
+    torch.save(state, broken)
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (6, 32, 32, 3), dtype=np.uint8)
     np.savez(tmp_path / "colour.npz", images=images, labels=np.arange(6))
@@ -287,6 +293,7 @@ def test_a_missing_backbone(train: Run, tmp_path: Path, monkeypatch: pytest.Monk
     stage = {"stage": "consistency", "teacher": None, "method": "training", "sigma_max": 2.0}
     for weights, words in (
         ("nowhere.pth", "stages.0.perceptual.weights: there is no file nowhere.pth"),
+        (broken, f"stages.0.perceptual.weights: {broken}: features.0.weight holds NaN or infinite weights"),
         (None, "squeezenet1_1-b8a52dc0.pth"),
     ):
         perceptual = {"net": "squeeze", "weights": weights, "resize": None}

@@ -5,12 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
+import torch
 from small_runs import small_config
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from raycp.cli.session import plan
 from raycp.distributed.cost import recorded_costs, sample_costs
-from raycp.distributed.job import prepare_job
-from raycp.models import save_denoiser
+from raycp.distributed.job import Job, prepare_job
+from raycp.models import ResidualClassifier, save_classifier, save_denoiser
+from raycp.sampling.inner_noise import inner_noise_by_place
 
 SLEEP = 0.2
 
@@ -80,3 +85,121 @@ def test_a_purifier_that_draws(tmp_path: Path) -> None:
     votes = operations(kind="densepure", timestep="search", num_votes=4, num_steps=3)
     assert votes == (1 + 4 * 2) * network_alone + 4 * 1280
     assert operations(kind="diffsmooth") == network_alone + 5 * 1280
+
+
+PF_ODE = {"kind": "pf_ode", "num_steps": 18}
+DENSEPURE = {"kind": "densepure", "timestep": "search", "num_votes": 4, "num_steps": 3, "variance": "small"}
+PREDICTED = {"kind": "edm", "model": {"class_label": "predicted"}}
+
+
+@pytest.mark.parametrize(
+    ("purifier", "purifications", "classifications"),
+    [
+        ({"kind": "none"}, [0, 0], 1),
+        ({"kind": "ddpm"}, [1, 1], 1),
+        ({"kind": "edm"}, [1, 1], 1),
+        ({"kind": "consistency"}, [1, 1], 1),
+        (PF_ODE, [13, 15], 1),
+        (DENSEPURE, [1 + 4 * 2] * 2, 4),
+        ({"kind": "diffsmooth"}, [1, 1], 5),
+        (PREDICTED, [2, 2], 2),
+    ],
+    ids=lambda value: value["kind"] if isinstance(value, dict) else "",
+)
+def test_counting_runs_each_network_once(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    purifier: dict[str, Any],
+    purifications: list[int],
+    classifications: int,
+) -> None:
+    """And counts what a sample costs that runs them as often as it does."""
+    job = residual_job(tmp_path, purifier)
+    expected = counted_in_full(job)
+    runs = {"UNet2DModel": 0, "ResidualClassifier": 0}
+    for network in (unet_class(), ResidualClassifier):
+        monkeypatch.setattr(network, "forward", counting(network.forward, runs))
+    costs = sample_costs(job, timed=False)
+    assert {sigma: cost.operations for sigma, cost in costs.items()} == expected
+    assert [cost.evaluations for cost in costs.values()] == purifications
+    assert runs == {"UNet2DModel": int(purifier["kind"] != "none"), "ResidualClassifier": 1}
+    runs.update(dict.fromkeys(runs, 0))
+    assert counted_in_full(job) == expected and list(expected) == [0.25, 0.5]
+    assert runs == {"UNet2DModel": sum(purifications), "ResidualClassifier": 2 * classifications}
+
+
+class Brighter(nn.Module):
+    """Adds sigma to the pixels."""
+
+    def forward(self, x: Tensor, sigma: float) -> Tensor:
+        return x + sigma
+
+
+class Thorough(nn.Module):
+    """Looks a second time at bright images."""
+
+    def __init__(self, num_classes: int = 10) -> None:
+        super().__init__()
+        self.head = nn.Linear(64, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits = self.head(x.flatten(1))
+        return logits + self.head(x.flatten(1).square()) if x.mean() > 0.6 else logits
+
+
+def test_a_users_networks_may_do_more_for_some_images() -> None:
+    """0.3 or so is the mean of the digit, which sigma is added to."""
+    config = small_config(
+        purifier={"kind": "python", "factory": "test_cost:Brighter"},
+        classifier={"kind": "python", "factory": "test_cost:Thorough", "num_classes": 10},
+    )
+    costs = sample_costs(prepare_job("certify", config), timed=False)
+    assert [cost.operations for cost in costs.values()] == [1280, 2 * 1280]
+    assert [cost.evaluations for cost in costs.values()] == [1, 1]
+
+
+def unet_class() -> Any:
+    from diffusers import UNet2DModel
+
+    return UNet2DModel
+
+
+def residual_job(folder: Path, purifier: dict[str, Any]) -> Job:
+    """One of raycp's own classifiers, behind a purifier with a small network that fits its kind."""
+    classifier = ResidualClassifier(10, in_channels=1, widths=(8,), blocks=1, groups=2)
+    save_classifier(folder / "classifier", classifier, image_size=(8, 8))
+    if purifier["kind"] != "none":
+        ddpm = purifier["kind"] in ("ddpm", "densepure", "diffsmooth")
+        network = unet_class()(
+            sample_size=8, in_channels=1, out_channels=1, block_out_channels=(8,), layers_per_block=1,
+            norm_num_groups=4, down_block_types=("DownBlock2D",), up_block_types=("UpBlock2D",), add_attention=False,
+            num_class_embeds=10 if purifier is PREDICTED else None,
+        )  # fmt: skip
+        parametrisation: Any = (
+            "ddpm" if ddpm else "consistency" if purifier["kind"] == "consistency" else "edm"
+        )
+        save_denoiser(folder / "purifier", network, parametrisation, num_train_timesteps=1000 if ddpm else 18)
+        purifier = purifier | {"model": {"path": str(folder / "purifier"), **purifier.get("model", {})}}
+    config = small_config(
+        purifier=purifier, classifier={"kind": "directory", "path": str(folder / "classifier")}
+    )
+    return prepare_job("certify", config)
+
+
+def counted_in_full(job: Job) -> dict[float, float]:
+    """Operations of a sample at each sigma, every evaluation run."""
+    base, image, found = job.on_cpu().base_classifier, job.first_image()[None], {}
+    for sigma in job.config.certify.sigmas:
+        counter = FlopCounterMode(display=False)
+        with counter, torch.no_grad():
+            base.forward(image, sigma, inner_noise_by_place(image))
+        found[sigma] = float(counter.get_total_flops())
+    return found
+
+
+def counting(forward: Any, runs: dict[str, int]) -> Any:
+    def counted(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        runs[type(self).__name__] += 1
+        return forward(self, *args, **kwargs)
+
+    return counted

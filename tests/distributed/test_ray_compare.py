@@ -10,7 +10,8 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -251,13 +252,20 @@ def suite_file(folder: Path) -> Path:
     return path
 
 
-def start(path: Path, out: Path) -> subprocess.Popen[str]:
+@contextmanager
+def started(path: Path, out: Path) -> Iterator[subprocess.Popen[str]]:
+    """A comparison in a process of its own, which does not outlive a test that fails."""
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
     environment.pop("RAY_AUTH_MODE", None)  # as a user's, so that Ray gets a token
     arguments = [sys.executable, "-m", "raycp.cli.main", "compare", str(path), "--out", str(out)]
-    return subprocess.Popen(
+    process = subprocess.Popen(
         arguments, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate(timeout=60)
 
 
 def untimed(content: bytes) -> list[dict[str, str]]:
@@ -269,21 +277,21 @@ def untimed(content: bytes) -> list[dict[str, str]]:
 def test_a_killed_comparison_goes_on_to_the_same_tables(ray_cluster: None, tmp_path: Path) -> None:
     """Killed within the second method; undisturbed it is the same to the last bit."""
     path, killed, whole = suite_file(tmp_path), tmp_path / "killed", tmp_path / "whole"
-    first = start(path, killed)
-    for _ in range(900):
-        assert first.poll() is None, first.stderr and first.stderr.read()
-        if list((killed / "second" / "counts").glob("part-*")):
-            break
-        time.sleep(0.1)
-    first.send_signal(signal.SIGKILL)
-    first.communicate(timeout=60)
+    with started(path, killed) as first:
+        deadline = time.monotonic() + 300  # it starts Ray and ends a method before, beside other work
+        while not list((killed / "second" / "counts").glob("part-*")):
+            assert first.poll() is None, first.stderr and first.stderr.read()
+            assert time.monotonic() < deadline, "the second method has drawn nothing within five minutes"
+            time.sleep(0.1)
+        first.kill()
+    assert first.returncode == -signal.SIGKILL
     assert read_run(str(killed / "first")).complete and not (killed / "comparison").exists()
 
-    second = start(path, killed)
     suite = load_suite(path)
-    assert session(suite.methods, whole)[0].complete
-    expected = report_comparison(suite, [read_run(str(whole / name)) for name in suite.methods])
-    out, text = second.communicate(timeout=120)
+    with started(path, killed) as second:
+        assert session(suite.methods, whole)[0].complete
+        expected = report_comparison(suite, [read_run(str(whole / name)) for name in suite.methods])
+        out, text = second.communicate(timeout=120)
     assert second.returncode == 0, text
     assert "method 1 of 2, first: finished before\nmethod 2 of 2, second\nresuming: " in text
 

@@ -141,6 +141,22 @@ def test_an_inception_file_that_lacks_layers(inception: FidInception, tmp_path: 
         read_features(InceptionFeatures(kind="inception", weights=str(tmp_path / "one.pth")))
 
 
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("name", ["Mixed_6c.branch_pool.conv.weight", "Mixed_7c.branch1x1.bn.running_var"])
+def test_an_inception_file_that_is_not_finite(
+    inception: FidInception, tmp_path: Path, name: str, value: float
+) -> None:
+    state = {name: tensor.clone() for name, tensor in inception.network.state_dict().items()}
+    state[name].view(-1)[-1] = value
+    torch.save(state, tmp_path / "broken.pth")
+    with pytest.raises(ModelError) as caught:
+        read_features(InceptionFeatures(kind="inception", weights=str(tmp_path / "broken.pth")))
+    assert str(caught.value).startswith(
+        f"evaluate.features.weights: 1 of {len(state)} tensors in {tmp_path / 'broken.pth'} hold NaN or infinite "
+        f"weights, first {name}; fetch the file again. kind: inception wants pt_inception-2015-12-05-6726825d.pth"
+    )
+
+
 class Headless(nn.Module):
     def __init__(self, num_classes: int = 3) -> None:
         super().__init__()

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from base_classifiers import CPU, of, residue_logits, small_network
+from keyed_blocks import IMAGES, NOISE
 
 from raycp.errors import NumericsError
 from raycp.sampling.blocks import Block, Phase
@@ -15,8 +16,6 @@ from raycp.sampling.noise import make_noise
 from raycp.statistics import normalised_entropy as exact_entropy
 
 K, SIGMA = 7, 0.25
-IMAGES = np.random.default_rng(2).integers(0, 256, (4, 3, 8, 8), dtype=np.uint8)
-NOISE = make_noise("sound", IMAGES, np.array([5, 50, 500, 5_000]), 3, CPU)
 BLOCKS = [
     Block(2, Phase.CORE, 0, 1),
     Block(2, Phase.SELECTION, 0, 61),

@@ -7,32 +7,17 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from base_classifiers import CPU, BlurringPurifier, of, residue_logits, small_network
+from base_classifiers import BlurringPurifier, of, residue_logits, small_network
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from keyed_blocks import BLOCKS, NOISE
 
 from raycp.sampling.base_classifier import BaseClassifier
 from raycp.sampling.blocks import Block, Phase
 from raycp.sampling.kernel import Kernel, batches
-from raycp.sampling.noise import make_noise
 
 K = 7
 SIGMA = 0.25
-IMAGES = np.random.default_rng(2).integers(0, 256, (4, 3, 8, 8), dtype=np.uint8)
-INDEX = np.array([5, 50, 500, 5_000])
-NOISE = make_noise("sound", IMAGES, INDEX, 3, CPU)
-
-BLOCKS = st.lists(
-    st.builds(
-        Block,
-        st.integers(0, 3),
-        st.sampled_from([phase for phase in Phase if phase != Phase.CORE]),
-        st.sampled_from([0, 1, 17, 2**33]),
-        st.integers(1, 20),
-    ),
-    min_size=1,
-    max_size=8,
-)
 
 
 def noisy(block: Block) -> torch.Tensor:

@@ -216,7 +216,7 @@ def test_weights_of_another_network(backbones: dict[Net, dict[str, Tensor]]) -> 
     [
         (torch.zeros(64, 3, 3, 3), r"shape \[64, 3, 11, 11\] for .* alex, got float32 of shape \[64, 3, 3, 3\]"),
         (torch.zeros(64, 3, 11, 11, dtype=torch.int8), r"must be a float tensor .*, got int8 of shape"),
-        (torch.full((64, 3, 11, 11), float("nan")), r"features\.0\.weight holds NaN or infinite numbers"),
+        (torch.full((64, 3, 11, 11), float("nan")), r"features\.0\.weight holds NaN or infinite weights"),
     ],
 )  # fmt: skip
 def test_damaged_weights(broken: Tensor, message: str, backbones: dict[Net, dict[str, Tensor]]) -> None:
