@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,7 +52,7 @@ def sample_costs(job: Job, timed: bool = True) -> dict[float, SampleCost]:
 
 def _counted(job: Job) -> dict[float, tuple[float, int]]:
     """Operations and evaluations of a sample, by sigma."""
-    replica, counter = job.on_cpu(), FlopCounterMode(display=False)
+    replica, counter = job.on_cpu(), _counter()
     purifier_network, once = replica.purifier_network, []
     if replica.denoiser is not None:
         purifier_network = replica.denoiser.network = _Once(replica.denoiser.network, counter)
@@ -75,6 +77,17 @@ def _counted(job: Job) -> dict[float, tuple[float, int]]:
             total = counter.get_total_flops() + sum(network.spared for network in once)
             counted[sigma] = float(total - before), calls
     return counted
+
+
+def _counter() -> FlopCounterMode:
+    """Counts the CPU's fused attention, too, which torch has no formula for."""
+
+    def attention(query: Sequence[int], key: Sequence[int], value: Sequence[int], *_: Any, **__: Any) -> int:
+        *batch, num_queries, query_dim = query
+        return 2 * math.prod(batch) * num_queries * key[-2] * (query_dim + value[-1])
+
+    fused = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+    return FlopCounterMode(display=False, custom_mapping={fused: attention})
 
 
 class _Once(nn.Module):
@@ -124,7 +137,7 @@ def core_cost(job: Job) -> SampleCost | None:
     replica = job.on_cpu(plain=job.config.numerics.device == "cuda")
     assert replica.core is not None
     image = job.first_image()[None]
-    counter, seconds = FlopCounterMode(display=False), None
+    counter, seconds = _counter(), None
     with counter, torch.no_grad():
         replica.core(image)
     if job.config.numerics.device == "cpu":

@@ -203,3 +203,26 @@ def counting(forward: Any, runs: dict[str, int]) -> Any:
         return forward(self, *args, **kwargs)
 
     return counted
+
+
+class Attending(nn.Module):
+    """A linear classifier of what the rows of an 8 x 8 image make of each other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(64, 10)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.linear(nn.functional.scaled_dot_product_attention(images, images, images).flatten(1))
+
+
+def test_fused_attention_counts() -> None:
+    """Two products of 8 x 8 matrices, of which torch has no count on CPUs, and the linear map."""
+    job = prepare_job(
+        "certify",
+        small_config(classifier={"kind": "python", "factory": "test_cost:Attending", "num_classes": 10}),
+    )
+    with FlopCounterMode(display=False) as plain, torch.no_grad():
+        Attending()(torch.zeros(1, 1, 8, 8))
+    assert plain.get_total_flops() == 1280, "torch counts it by now: raycp need not"
+    assert sample_costs(job)[0.25].operations == 2 * 2 * 8 * 8 * 8 + 1280
