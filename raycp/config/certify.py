@@ -191,6 +191,15 @@ class RunConfig(Frozen):
     numerics: Numerics = Numerics()
     engine: Engine = Engine()
 
+    @property
+    def of_evaluation(self) -> RunConfig:
+        """What an evaluation by this configuration is of: its images, and no composition."""
+        data, evaluate = self.data, self.evaluate
+        if evaluate.select is not None:
+            data = data.model_copy(update={"select": evaluate.select})
+            evaluate = evaluate.model_copy(update={"select": None})
+        return self.model_copy(update={"data": data, "evaluate": evaluate, "composition": None})
+
     @model_validator(mode="after")
     def _composition_by_the_fixed_rule(self) -> RunConfig:
         if self.composition is None:

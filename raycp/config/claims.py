@@ -133,11 +133,11 @@ def _wrong_metric(
         ):
             if claim.metric == metric and not value:
                 lines.append(f"{where}.metric: {name} has no {metric}; it needs evaluate.{key}.")
-    one, other = (methods[name] for name in pair)
+    one, other = (methods[name].of_evaluation for name in pair)
     same = resolved(one.data) == resolved(other.data) and one.evaluate.draws == other.evaluate.draws
     if not (same and same_noise(one, other)):
         lines.append(
-            f"{where}: {claim.better} and {claim.worse} must have the same data, evaluate.draws, certify.seed and "
-            "certify.noise: a claim about purified images is checked on the same noisy ones."
+            f"{where}: {claim.better} and {claim.worse} must have the same data (or evaluate.select), evaluate.draws, "
+            "certify.seed and certify.noise: a claim about purified images is checked on the same noisy ones."
         )
     return lines

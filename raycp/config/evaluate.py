@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from raycp.config.base import Float, Frozen, Location
+from raycp.config.data import Selection
 from raycp.config.models import ClassifierConfig
 from raycp.config.perceptual import Backbone
 
@@ -34,6 +35,8 @@ Features = Annotated[InceptionFeatures | ClassifierFeatures, Field(discriminator
 class EvaluateProtocol(Frozen):
     """What `raycp evaluate` measures of purified images."""
 
+    select: Selection | None = None
+    """Which images to measure, if others than those of data.select; {}: all."""
     draws: int = Field(1, ge=1)
     """Noisy samples of each image at each sigma."""
     features: Features | None = None

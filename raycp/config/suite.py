@@ -241,7 +241,7 @@ def recorded_differences(
         kind: of the run; what only other commands use is no difference.
     """
     before = without_locations(parse_config(RunConfig, recorded, "the recorded configuration"))
-    now = without_locations(config)
+    now = without_locations(config if kind == "certify" else config.of_evaluation)
     for content in (before, now):
         del content["engine"], content["predict"]
         if kind == "certify":

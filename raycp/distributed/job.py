@@ -214,10 +214,11 @@ def prepare_job(kind: Kind, config: RunConfig) -> Job:
         MissingFilesError: files that the configuration names are not there; all of them, and where they come from.
         DataError, ModelError, ConfigError: what is missing, damaged or does not fit, by name.
     """
-    other: dict[str, Any] = {"composition": None} if kind == "evaluate" else {"evaluate": EvaluateProtocol()}
-    require_files(config.model_copy(update=other))
     if kind == "evaluate":
-        config = config.model_copy(update=other)
+        config = config.of_evaluation
+    require_files(
+        config if kind == "evaluate" else config.model_copy(update={"evaluate": EvaluateProtocol()})
+    )
     images = load_images(config.data)
     sigmas = config.certify.sigmas
     slack = dict.fromkeys(sigmas, 0.0)

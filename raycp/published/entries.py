@@ -258,6 +258,21 @@ ENTRIES: tuple[Published, ...] = (
         _hub_file(_BEIT, "preprocessor_config.json"),
         _hub_file(_BEIT, "pytorch_model.bin"),
     ),
+    Published(
+        "inception-fid",
+        "Inception v3 of 2015-12-05, for FID (pytorch-fid's conversion of the TensorFlow weights)",
+        "Apache-2.0",
+        "https://github.com/mseitzer/pytorch-fid",
+        "models/pt_inception-2015-12-05-6726825d.pth",
+        (
+            PublishedFile(
+                "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/"
+                "pt_inception-2015-12-05-6726825d.pth",
+                sha256="6726825d",
+                sha256_from=_IN_NAME,
+            ),
+        ),
+    ),
     _backbone("vgg16-imagenet", "VGG-16", "vgg16-397923af.pth", "vgg16"),
     _backbone("alexnet-imagenet", "AlexNet", "alexnet-owt-7be5be79.pth", "alexnet"),
     _backbone("squeezenet-imagenet", "SqueezeNet 1.1", "squeezenet1_1-b8a52dc0.pth", "squeezenet1_1"),

@@ -92,8 +92,11 @@ def _identity(
     del content["engine"]
     for other in {"predict", "evaluate"} - {kind}:
         del content[other]
-    if config.composition is None:  # so that runs of before there were any keep their fingerprint
+    # So that runs of before there were any keep their fingerprint.
+    if config.composition is None:
         del content["composition"]
+    if kind == "evaluate" and config.evaluate.select is None:
+        del content["evaluate"]["select"]
     if kind == "certify":
         if config.certify.rule == "e_process":  # it has no last look: more samples may always be added
             del content["certify"]["num_estimation"]

@@ -471,9 +471,9 @@ def test_a_section_evaluate_measures_every_method_but_compositions() -> None:
         ({"better": "one", "worse": "bare", "metric": "fid"},
          "claims.0.metric: bare has no fid; it needs evaluate.features."),
         ({"better": "one", "worse": "five", "metric": "transport"},
-         "claims.0: one and five must have the same data, evaluate.draws, certify.seed and certify.noise"),
+         "claims.0: one and five must have the same data (or evaluate.select), evaluate.draws"),
         ({"better": "one", "worse": "part", "metric": "transport"},
-         "claims.0: one and part must have the same data, evaluate.draws, certify.seed and certify.noise"),
+         "claims.0: one and part must have the same data (or evaluate.select), evaluate.draws"),
         ({"better": "one", "worse": "two", "metric": "fid", "sigmas": [1.0]},
          "claims.0.sigmas must be among those of one and two, 0.25, 0.5, got 1."),
     ],
@@ -508,3 +508,17 @@ def test_an_evaluation_is_of_another_configuration_only_where_that_enters_it() -
     )
     assert differences(evaluate={"draws": 3}) == ["evaluate.draws: 3 -> 2"]
     assert differences(certify={"seed": 5}) == ["certify.seed: 5 -> 0"]
+    assert differences(evaluate={"select": {"start": 0, "skip": 5, "count": None, "indices": None}}) != []
+    whole = suite(evaluate=EVALUATE | {"select": {}}).methods["one"]
+    measured = resolved(whole.of_evaluation)
+    assert measured["data"]["select"]["skip"] == 1 and measured["evaluate"]["select"] is None
+    assert recorded_differences(whole, measured, "evaluate") == []
+    assert recorded_differences(config, measured, "evaluate") == ["data.select.skip: 1 -> 5"]
+
+
+def test_methods_of_other_images_can_be_evaluated_on_the_same() -> None:
+    claim = {"better": "one", "worse": "part", "metric": "transport", "says": "so"}
+    methods = {"one": None, "part": {"data": {"select": {"skip": 10}}}}
+    shared = {"methods": methods, "mixed_images": True, "claims": [claim]}
+    assert "must have the same data (or evaluate.select)" in message(evaluate=EVALUATE, **shared)
+    assert suite(evaluate=EVALUATE | {"select": {"skip": 2}}, **shared).evaluated == ("one", "part")

@@ -20,10 +20,11 @@ from small_runs import Recorder, small_config
 from torchvision.models import squeezenet1_1
 
 from raycp.config import RunConfig, resolved
+from raycp.config.data import Selection
 from raycp.data import load_images
-from raycp.distributed.evaluation import run_evaluation
+from raycp.distributed.evaluation import is_measured, run_evaluation
 from raycp.distributed.evaluation_job import prepare_evaluation
-from raycp.errors import LedgerError, RunMismatchError
+from raycp.errors import ConfigError, LedgerError, RunMismatchError
 from raycp.quality.optimal_transport import optimal_transport
 from raycp.report.evaluation import paired_rows, plain_text
 from raycp.runs.evaluation import read_evaluation
@@ -164,6 +165,18 @@ def test_a_finished_evaluation_is_read_not_made_again(expected: Path, backbone: 
     recorder = evaluate(config_of(backbone), expected)
     assert recorder.notes == ["resuming: 240 of 240 (sigma, image) pairs are measured"]
     assert (expected / "evaluation.parquet").stat().st_mtime_ns == before
+
+
+def test_images_of_its_own_are_those_of_another_selection(expected: Path, backbone: str) -> None:
+    """`evaluate.select` over whatever is certified is the same evaluation as `data.select`."""
+    chosen = config_of(backbone, evaluate={"select": {"skip": 3, "count": M}})
+    other = chosen.model_copy(
+        update={"data": chosen.data.model_copy(update={"select": Selection(indices=(1, 2))})}
+    )
+    assert is_measured(prepare_evaluation(other), str(expected))
+    plain = other.model_copy(update={"evaluate": config_of(backbone).evaluate})
+    with pytest.raises(ConfigError, match="needs more images than features, got 2"):
+        prepare_evaluation(plain)
 
 
 def test_another_evaluation_is_refused(expected: Path, backbone: str) -> None:

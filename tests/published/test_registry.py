@@ -78,7 +78,7 @@ def test_hashes_begin_with_the_digits_in_the_names_of_the_files() -> None:
         for file in entry.files
         if (digits := re.search(r"-([0-9a-f]{8})\.(?:th|pth)$", file.path))
     }
-    assert len(named) == 5
+    assert len(named) == 6
     for path, (digits, sha256) in named.items():
         assert sha256 is not None and sha256.startswith(digits), path
     assert sum(len(sha256 or "") == 64 for _, sha256 in named.values()) == 4
