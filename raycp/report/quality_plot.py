@@ -18,7 +18,7 @@ _SHOWN = {
     "lpips": "LPIPS to the clean image",
     "transport": "transport E|x − x̂| (pixel units)",
 }
-_DECADE = 10.0
+_FAR = 4.0
 """Distances further apart than this factor are drawn on a logarithmic axis."""
 _GROUP = 0.8
 """Of the width between two sigmas, what the methods of one take."""
@@ -46,7 +46,7 @@ def draw_quality(
         factor = 100 if metric == "accuracy" else 1
         here = [row for row in rows if row.metric == metric]
         lowest, highest = min(row.low for row in here), max(row.high for row in here)
-        if metric != "accuracy" and 0 < lowest < highest / _DECADE:
+        if metric != "accuracy" and 0 < lowest < highest / _FAR:
             axes.set_yscale("log")
             axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
             axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
