@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from raycp.cli.options import AddressOption, ReplicasOption, SetOption, engine_overrides
-from raycp.errors import RaycpError, RunMismatchError
+from raycp.errors import RaycpError, RunMismatchError, StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -92,8 +92,7 @@ def compare(
     if outcome.interrupted:
         _say(f"interrupted; what was drawn is kept in {out}")
     else:
-        refused = [folder for folder, err in outcome.failed.items() if isinstance(err, RunMismatchError)]
-        _print_comparison(loaded, _words(suite, set_ or []), out, refused, rows)
+        _print_comparison(loaded, _words(suite, set_ or []), out, outcome.failed, rows)
     if outcome.failed:
         _say(f"failed, as said above: {', '.join(outcome.failed)}")
     if not outcome.complete:
@@ -102,7 +101,11 @@ def compare(
 
 
 def _print_comparison(
-    suite: Suite, words: tuple[str, ...], out: str, refused: Collection[str], logs: Sequence[RunResults]
+    suite: Suite,
+    words: tuple[str, ...],
+    out: str,
+    failed: Mapping[str, RaycpError],
+    logs: Sequence[RunResults],
 ) -> None:
     """Of all methods of the suite that have a table, whichever were run just now, but not those of other runs."""
     from datetime import UTC, datetime
@@ -123,17 +126,18 @@ def _print_comparison(
             continue
         run = read_run(storage.path(name))
         other = recorded_differences(config, run.config["config"])
-        if other or name in refused:
+        if other or isinstance(failed.get(name), RunMismatchError):
             why = ", ".join(other) or "see above"
             left_out[name] = f"its directory holds a run of another configuration: {why}"
             _say(f"{name} is left out, {left_out[name]}")
         else:
             runs.append(run)
     runs += logs
+    evaluations, unmeasured = _evaluations(suite, storage, failed)
     if runs:
-        without = dict.fromkeys(absent, "no table yet") | left_out
+        without = dict.fromkeys(absent, "no table yet") | left_out | unmeasured
         making = Making(words, command_line(), datetime.now(UTC), without)
-        report = report_comparison(suite, runs, making, _evaluations(suite, storage, refused))
+        report = report_comparison(suite, runs, making, evaluations)
         for name, content in report.files.items():
             storage.write(f"{COMPARISON}/{name}", content)
         typer.echo(report.text, nl=False)
@@ -141,31 +145,45 @@ def _print_comparison(
             _say(note)
         _say(f"in {storage.path(COMPARISON)}: {', '.join(name for name in report.files if name != PAGE)}")
         _say(f"page: {storage.path(f'{COMPARISON}/{PAGE}')}")
+    elif evaluations:
+        folders = ", ".join(evaluation.path for evaluation in evaluations)
+        _say(f"no method has a table yet; purified images are measured in {folders}: raycp show prints them")
     if absent:
         _say(f"without a table yet: {', '.join(absent)}")
     if not_here := [name for name in suite.logs if name not in {log.name for log in logs}]:
         _say(f"left out, because their files are not here: {', '.join(not_here)}")
 
 
-def _evaluations(suite: Suite, storage: Storage, refused: Collection[str]) -> list[EvaluationResults]:
-    """The evaluations that are there, but not those of other configurations."""
+def _evaluations(
+    suite: Suite, storage: Storage, failed: Mapping[str, RaycpError]
+) -> tuple[list[EvaluationResults], dict[str, str]]:
+    """The evaluations that are there and of the suite's configurations, and why others are not, by their folder."""
     from raycp.config.suite import EVALUATIONS, recorded_differences
     from raycp.runs.evaluation import NAME, read_evaluation
 
-    found = []
+    found, absent = [], {}
     for name in suite.evaluated:
         folder = f"{EVALUATIONS}/{name}"
-        if storage.read(f"{folder}/{NAME}") is None:
-            _say(f"purified images of {name}: not measured yet")
+        if folder in failed:
+            absent[folder] = f"failed, {failed[folder]}"
             continue
-        evaluation = read_evaluation(storage.path(folder))
+        if storage.read(f"{folder}/{NAME}") is None:
+            absent[folder] = "not measured yet"
+            _say(f"{folder}: not measured yet")
+            continue
+        try:
+            evaluation = read_evaluation(storage.path(folder))
+        except StorageError as err:
+            absent[folder] = "damaged"
+            _say(f"{folder} is left out: {err}")
+            continue
         other = recorded_differences(suite.methods[name], evaluation.config["config"], "evaluate")
-        if other or folder in refused:
-            why = ", ".join(other) or "see above"
-            _say(f"{folder} is left out, it is an evaluation of another configuration: {why}")
+        if other:
+            absent[folder] = f"it is an evaluation of another configuration: {', '.join(other)}"
+            _say(f"{folder} is left out, {absent[folder]}")
         else:
             found.append(evaluation)
-    return found
+    return found, absent
 
 
 def _words(suite: Path, overrides: Sequence[str]) -> tuple[str, ...]:

@@ -99,9 +99,10 @@ def wrong_claims(
             lines.append(
                 f"{where}: {both} must have the same data (but for data.select): a claim is checked image by image."
             )
-        for key, given, of in (("sigmas", claim.sigmas, sigmas), ("radii", claim.radii, radii)):
-            if key == "radii" and claim.metric is not None:
-                continue
+        restrictions = [("sigmas", claim.sigmas, sigmas)]
+        if claim.metric is None:
+            restrictions.append(("radii", claim.radii, radii))
+        for key, given, of in restrictions:
             common = of[claim.better] & of[claim.worse]
             if not common:
                 lines.append(f"{where}: {both} must have one of certify.{key} in common.")
@@ -123,21 +124,20 @@ def _wrong_metric(
             f"{where}.metric: the purified images of {' and '.join(without)} are not measured. A section evaluate in "
             "the suite measures those of every method but compositions and those with evaluate: null."
         ]
-    lines = []
-    for name in pair:
-        wanted = methods[name].evaluate
+    wanted = methods[claim.better].evaluate
+    lines = [
+        f"{where}.metric: {claim.metric} is not measured; it needs evaluate.{key}."
         for metric, key, value in (
             ("fid", "features", wanted.features),
             ("lpips", "perceptual", wanted.perceptual),
             ("optimal_transport", "transport_images", wanted.transport_images),
-        ):
-            if claim.metric == metric and not value:
-                lines.append(f"{where}.metric: {name} has no {metric}; it needs evaluate.{key}.")
+        )
+        if claim.metric == metric and not value
+    ]
     one, other = (methods[name].of_evaluation for name in pair)
-    same = resolved(one.data) == resolved(other.data) and one.evaluate.draws == other.evaluate.draws
-    if not (same and same_noise(one, other)):
+    if resolved(one.data) != resolved(other.data) or not same_noise(one, other):
         lines.append(
-            f"{where}: {claim.better} and {claim.worse} must have the same data (or evaluate.select), evaluate.draws, "
-            "certify.seed and certify.noise: a claim about purified images is checked on the same noisy ones."
+            f"{where}: {claim.better} and {claim.worse} must have the same data (or evaluate.select), certify.seed and "
+            "certify.noise: a claim about purified images is checked on the same noisy ones."
         )
     return lines

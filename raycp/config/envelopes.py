@@ -43,13 +43,17 @@ def wrong_envelopes(
                     "An envelope over several methods is for one with a network per noise level: each sigma is of one "
                     "member."
                 )
-            if one in methods and other in methods and (changed := _other_data(methods[one], methods[other])):
+            if one not in methods or other not in methods:
+                continue
+            pair = methods[one], methods[other]
+            if changed := differences(resolved(pair[0].data), resolved(pair[1].data), "data."):
                 lines.append(
                     f"{where}: {one} and {other} must have the same section data, differ in {', '.join(changed)}. An "
                     "envelope is of the same images at all its sigmas, with mixed_images: true as well."
                 )
+            if pair[0].certify.alpha != pair[1].certify.alpha:
+                lines.append(
+                    f"{where}: {one} and {other} must have the same certify.alpha, got {pair[0].certify.alpha:g} and "
+                    f"{pair[1].certify.alpha:g}: the figures of a row are of certificates that are as sure."
+                )
     return lines
-
-
-def _other_data(one: RunConfig, other: RunConfig) -> list[str]:
-    return differences(resolved(one.data), resolved(other.data), "data.")

@@ -31,6 +31,7 @@ _LOG_REPOSITORIES = {
     )
 }
 """Repositories with certification logs, by the folder that a clone of them has."""
+_LEFT_OUT = {"evaluate.features.weights": "FID", "evaluate.perceptual.weights": "LPIPS"}
 _OF_A_TRAINING = re.compile(r"(?P<run>.+)/models/(?P<stage>[^/]+)")
 
 
@@ -124,6 +125,8 @@ def _origin(config: Frozen, key: str, place: str) -> str | None:
         return _DATA_SETS.get(getattr(config, section).name)
     if published := missing_help(place):
         return published
+    if key in _LEFT_OUT:
+        return f"`--set {key.rpartition('.')[0]}=null` leaves {_LEFT_OUT[key]} out."
     if trained := _OF_A_TRAINING.fullmatch(place):
         return f"The model {trained['stage']} of a training: `raycp train CONFIG --out {trained['run']}`."
     return None

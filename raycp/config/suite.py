@@ -24,6 +24,7 @@ from raycp.config.base import (
 from raycp.config.certify import OF_EVERY_SAMPLE, Probability, RunConfig, Sigma
 from raycp.config.claims import Claim, Radii, all_radii, same_data, same_noise, wrong_claims
 from raycp.config.envelopes import wrong_envelopes
+from raycp.config.evaluate import ClassifierFeatures, EvaluateProtocol
 from raycp.errors import ConfigError
 
 COMPARISON = "comparison"
@@ -87,8 +88,8 @@ class SuiteFile(Frozen):
     numerics: Section = None
     engine: Section = None
     evaluate: Section = None
-    """What to measure of the purified images of every method but compositions; null: nothing. A method may have its
-    own, or null."""
+    """What to measure of the purified images of every method but compositions; null: nothing. A method may have null,
+    or a `select` of its own."""
     methods: dict[Annotated[str, AfterValidator(_fit_for_a_folder)], Section] = Field(min_length=1)
     """Name of the method and of its run directory -> its own sections, laid over the shared ones key by key; one that
     is of another kind (data: of another name) takes the place of the shared one."""
@@ -193,16 +194,19 @@ def resolve_suite(file: SuiteFile, source: str = "the suite") -> Suite:
     evaluated: list[str] = []
     lines: list[str] = []
     for name, own in file.methods.items():
-        raw = {**shared}
+        raw = {**shared, "evaluate": file.evaluate}
         for key, section in (own or {}).items():
             raw[key] = _laid_over(raw.get(key), section, _TAGS.get(key))
-        wanted = {"evaluate": file.evaluate, **(own or {})}["evaluate"] is not None
-        measured = wanted and raw.get("composition") is None
-        if not measured:
-            raw.pop("evaluate", None)
+        wanted = raw["evaluate"] is not None
+        if not wanted:
+            raw["evaluate"] = file.evaluate or {}  # its mistakes are mistakes whoever is measured
         try:
-            methods[name] = RunConfig.model_validate(raw)
-            evaluated += [name] * measured
+            method = RunConfig.model_validate(raw)
+            if wanted and method.composition is None:
+                evaluated.append(name)
+            else:
+                method = method.model_copy(update={"evaluate": EvaluateProtocol()})
+            methods[name] = method
         except ValidationError as err:
             lines += [
                 text if _written_deeper(shared, own or {}, path) else f"methods.{name}.{text}"
@@ -213,6 +217,7 @@ def resolve_suite(file: SuiteFile, source: str = "the suite") -> Suite:
         *_of_one_cluster(methods),
         *(f"logs.{name} must not have the name of a method." for name in file.logs if name in methods),
         *([] if file.mixed_images else _of_other_images(methods)),
+        *_not_measured_alike({name: methods[name] for name in evaluated}),
         *wrong_envelopes(file.envelopes, methods, of_logs),
         *wrong_claims(file.claims, methods, evaluated, of_logs, file.envelopes),
     ]
@@ -284,6 +289,34 @@ def _of_one_cluster(methods: Mapping[str, RunConfig]) -> list[str]:
         for key in _OF_THE_CLUSTER
         if getattr(other.engine, key) != getattr(config.engine, key)
     ]
+
+
+def _not_measured_alike(evaluated: Mapping[str, RunConfig]) -> list[str]:
+    """The figures of one table, and the intervals of one set of claims, are of the same metrics."""
+    if not evaluated:
+        return []
+    (first, config), *others = evaluated.items()
+    lines = []
+    for name, other in others:
+        changed = [
+            line
+            for line in differences(resolved(config.evaluate), resolved(other.evaluate), "evaluate.")
+            if not line.startswith("evaluate.select")
+        ]
+        if changed:
+            lines.append(
+                f"methods.{name}.evaluate must be as in {first}, but for select, differs in {', '.join(changed)}: the "
+                "purified images of a suite are measured alike."
+            )
+    features = config.evaluate.features
+    if isinstance(features, ClassifierFeatures) and features.classifier is None:
+        lines += [
+            f"evaluate.features.classifier must name a classifier: {first} and {name} have different ones, and their "
+            "FID would be in different features. evaluate: null leaves a method out."
+            for name, other in others
+            if resolved(other.classifier) != resolved(config.classifier)
+        ]
+    return lines
 
 
 def _of_other_images(methods: Mapping[str, RunConfig]) -> list[str]:

@@ -27,14 +27,14 @@ def select_indices(select: Selection, num_images: int, source: str) -> NDArray[n
         for index in select.indices:
             if index >= num_images:
                 raise DataError(
-                    f"data.select.indices names image {index}, but {source} has {num_images} images; indices run "
+                    f"select.indices names image {index}, but {source} has {num_images} images; indices run "
                     f"from 0 to {num_images - 1}."
                 )
         return np.array(select.indices, dtype=np.int64)
     chosen = range(select.start, num_images, select.skip)[: select.count]
     if not chosen:
         raise DataError(
-            f"data.select.start = {select.start} selects nothing: {source} has {num_images} images, and start must "
+            f"select.start = {select.start} selects nothing: {source} has {num_images} images, and start must "
             f"be below that."
         )
     return np.array(chosen, dtype=np.int64)

@@ -87,6 +87,7 @@ def is_measured(job: EvaluationJob, out: str) -> bool:
     recorded = recorded_manifest(storage)
     if recorded is None or storage.read(NAME) is None or storage.read(CSV) is None:
         return False
+    read_evaluation(out)
     if job.job.config.numerics.batch_size == "auto":
         before = parse_config(RunConfig, recorded["config"], source="the recorded configuration")
         assert before.numerics.batch_size != "auto"

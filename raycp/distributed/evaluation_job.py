@@ -121,9 +121,9 @@ def prepare_evaluation(config: RunConfig) -> EvaluationJob:
         if len(job.images) <= dimensions:
             raise ConfigError(
                 f"evaluate.features: a FID in {dimensions} features needs more images than features, got "
-                f"{len(job.images)} (data.select): the covariance of fewer has no full rank, and the distance says "
-                "more about their number than about the images. Select more images, take a network with fewer "
-                "features, or set evaluate.features to null."
+                f"{len(job.images)} (data.select, or evaluate.select): the covariance of fewer has no full rank, and "
+                "the distance says more about their number than about the images. Select more images, take a network "
+                "with fewer features, or set evaluate.features to null."
             )
     perceptual = None
     if wanted.perceptual is not None:

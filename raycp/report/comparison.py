@@ -117,7 +117,13 @@ def comparison_records(table: Table, rows: Sequence[MethodRow]) -> list[dict[str
     for record, row in zip(records(table), rows, strict=True):
         del record["run"]
         result.append(
-            {"method": row.row.run, "imported": row.imported, "classifier": row.classifier, "data": row.data}
+            {
+                "method": row.row.run,
+                "members": " ".join(row.row.members),
+                "imported": row.imported,
+                "classifier": row.classifier,
+                "data": row.data,
+            }
             | record
             | {
                 "network_evaluations": row.evaluations,

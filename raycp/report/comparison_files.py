@@ -71,7 +71,7 @@ def report_comparison(
         files["pareto.png"] = draw_pareto(found.points, title)
     if found.checked.items:
         files["claims.csv"] = csv_text(claim_records(found.checked.items)).encode()
-    if found.quality is not None:
+    if found.quality is not None and found.quality.rows:
         files["evaluation.csv"] = evaluation_csv(found.quality.rows).encode()
         files["evaluation.png"] = draw_quality(found.quality.noisy_rows, found.drawn, found.quality.title)
         if found.quality.checked:

@@ -21,6 +21,7 @@ from raycp.report.method_words import (
     claim_outcomes,
     cost_sentence,
     leaders,
+    metric_outcomes,
     shared_conditions,
     subject,
 )
@@ -102,6 +103,7 @@ def render_comparison(found: Findings, making: Making) -> str:
             conditions=shared_conditions(found.runs),
             leaders=leaders(groups, found.table.radii),
             outcomes=claim_outcomes(found),
+            metric_outcomes=metric_outcomes(found),
             cost=cost_sentence(found),
             groups=groups,
             envelope=ENVELOPE,
@@ -118,7 +120,6 @@ def render_comparison(found: Findings, making: Making) -> str:
             sequential=bool(rules & {"decide"}),
             pareto=_pareto(found),
             quality=quality_section(found),
-            num_claims=len(found.claims) + (len(found.quality.claims) if found.quality else 0),
             grid=sample_grid(same),
             same=same,
             rows=bool(data["sigmas"]),

@@ -134,7 +134,7 @@ def _difference(
     if not (_measured(first, sigma, metric) and _measured(other, sigma, metric)):
         return None
     used = _NETWORK.get(metric)
-    if used and first.config["weights"][used] != other.config["weights"][used]:
+    if used and any(first.config[of][used] != other.config[of][used] for of in ("weights", "networks")):
         return None
     ours, images = _values(first, sigma, metric)
     theirs, more = _values(other, sigma, metric)
@@ -185,7 +185,8 @@ def notes(evaluations: Sequence[EvaluationLike], rows: Sequence[MetricRow]) -> l
     for metric, words in (
         (
             "fid",
-            "features: {}; FID grows as images get fewer: compare only at the same number of images and draws",
+            "features: {}; FID is between the same images, clean and purified: it grows as they get fewer, and of two "
+            "purifiers equally near in distribution it prefers the one that changes single images less",
         ),
         ("lpips", "LPIPS: {}"),
     ):

@@ -89,7 +89,19 @@ def subject(found: Findings) -> str:
 
 
 def claim_outcomes(found: Findings) -> list[Outcome]:
-    """The claims, sorted by what was found of them; every one in one place."""
+    """The claims about certified accuracy, sorted by what was found of them; every one in one place."""
+    return _outcomes([(claim, found.checked.items) for claim in found.claims], "σ and ε")
+
+
+def metric_outcomes(found: Findings) -> list[Outcome]:
+    """The claims about purified images, likewise."""
+    quality = found.quality
+    return _outcomes([(claim, quality.checked) for claim in quality.claims], "σ") if quality else []
+
+
+def _outcomes(
+    judged: Sequence[tuple[Claim, Sequence[CheckedClaim | CheckedMetric]]], at: str
+) -> list[Outcome]:
     places: dict[str, list[str]] = {
         "confirmed wherever checked": [],
         "confirmed at some σ and ε, undecided at the others": [],
@@ -99,14 +111,10 @@ def claim_outcomes(found: Findings) -> list[Outcome]:
         "the other way wherever checked": [],
         "not checked": [],
     }
-    judged: list[tuple[Claim, Sequence[CheckedClaim | CheckedMetric]]]
-    judged = [(claim, found.checked.items) for claim in found.claims]
-    if found.quality is not None:
-        judged += [(claim, found.quality.checked) for claim in found.quality.claims]
     for claim, items in judged:
         verdicts = [item.verdict for item in items if item.claim is claim]
         places[_place(verdicts)].append(f"{claim.says} [{named(claim)}]")
-    return [Outcome(says, tuple(claims)) for says, claims in places.items() if claims]
+    return [Outcome(says.replace("σ and ε", at), tuple(claims)) for says, claims in places.items() if claims]
 
 
 def _place(verdicts: Sequence[str]) -> str:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from raycp.config.claims import Claim
 from raycp.errors import ConfigError
-from raycp.quality.bootstrap import mean_intervals
+from raycp.quality.student import student_interval
 from raycp.report.claims import CONFIDENCE, CONFIRMED, CONTRADICTED, UNDECIDED, verdict_counts
 from raycp.report.evaluation import (
     CLEAN,
@@ -26,8 +22,8 @@ from raycp.report.evaluation import (
 from raycp.report.formats import aligned
 from raycp.report.numerals import exact
 
-_BEYOND_AN_END = 50
-"""Bootstrap samples beyond each end of a joint interval, at least: what its place is estimated from."""
+FEWEST = 100
+"""Images that a claim is checked on, at least: with fewer the intervals are too narrow where terms are skew."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +64,7 @@ class Quality:
     def title(self) -> str:
         """Of a picture: of how many images and draws, if that is one for all."""
         counts = {(row.images, row.draws) for row in self.noisy_rows if row.metric == "accuracy"}
-        if len(counts) > 1:
+        if len(counts) != 1:
             return ""
         ((images, draws),) = counts
         return f"{images:,} images, {draws} noisy sample{'s' * (draws > 1)} of each, intervals over images"
@@ -80,13 +76,14 @@ class Quality:
 
 
 def compare_quality(claims: Sequence[Claim], evaluations: Sequence[EvaluationLike]) -> Quality | None:
-    """The metrics of evaluations, each named after its method, and the claims about them; None without evaluations."""
-    if not evaluations:
-        return None
+    """The metrics of evaluations, each named after its method, and the claims about them; None if there is neither."""
     about = tuple(claim for claim in claims if claim.metric is not None)
+    if not evaluations and not about:
+        return None
     rows = tuple(row for each in evaluations for row in metric_rows(each))
     checked, unchecked = _check(about, {each.name: each for each in evaluations})
-    return Quality(rows, about, checked, (*notes(evaluations, rows), *unchecked))
+    said = notes(evaluations, rows) if evaluations else []
+    return Quality(rows, about, checked, (*said, *unchecked))
 
 
 def _check(
@@ -104,31 +101,22 @@ def _check(
         except ConfigError as err:
             unchecked.append(f"not checked: {claim.says} [{named(claim)}]: {err}")
             continue
+        fewest = min(len(values) for values in by_sigma.values())
+        if fewest < FEWEST:
+            unchecked.append(
+                f"not checked: {claim.says} [{named(claim)}]: {fewest} images; its intervals need {FEWEST}."
+            )
+            continue
         found += [
             (claim, sigma, values)
             for sigma, values in by_sigma.items()
             if claim.sigmas is None or sigma in claim.sigmas
         ]
-    if not found:
-        return (), unchecked
-    each = 1 - (1 - CONFIDENCE) / len(found)
-    replicates = math.ceil(2 * _BEYOND_AN_END / (1 - each))
-    of_size: dict[int, list[int]] = defaultdict(list)
-    for number, (_, _, values) in enumerate(found):
-        of_size[len(values)].append(number)
-    intervals = {
-        number: interval
-        for numbers in of_size.values()
-        for number, interval in zip(
-            numbers,
-            mean_intervals(np.stack([found[number][2] for number in numbers], axis=1), replicates, each),
-            strict=True,
-        )
-    }
+    each = 1 - (1 - CONFIDENCE) / max(1, len(found))
     checked = (
         CheckedMetric(claim, sigma, len(values), interval.value, interval.low, interval.high)
-        for number, (claim, sigma, values) in enumerate(found)
-        for interval in [intervals[number]]
+        for claim, sigma, values in found
+        for interval in [student_interval(values, each)]
     )
     return tuple(checked), unchecked
 
@@ -148,19 +136,19 @@ def difference_text(item: CheckedMetric) -> str:
 def quality_text(quality: Quality) -> str:
     """The table of metrics, and every claim about them with its verdicts."""
     rows = quality.noisy_rows
-    text = f"Purified images\n{plain_text(rows, heading='method')}"
+    table = f"Purified images\n{plain_text(rows, heading='method')}" if rows else ""
     if not quality.claims:
-        return text
+        return table
     lines = [
         "Claims about purified images: the metric of the first less that of the second, below 0 as claimed "
-        f"({100 * CONFIDENCE:g}% bootstrap intervals, for all {len(quality.checked)} together)"
+        f"(approximate {100 * CONFIDENCE:g}% intervals, for all {len(quality.checked)} together)"
     ]
     for claim in quality.claims:
         items = [item for item in quality.checked if item.claim is claim]
         lines.append(f"{claim.says} [{named(claim)}]: {verdict_counts(items)}")
         cells = [[f"  sigma {exact(item.sigma)}", difference_text(item), item.verdict] for item in items]
         lines += aligned(cells, names=3).splitlines() if cells else []
-    return text + "\n" + "\n".join(lines) + "\n"
+    return "\n".join([*([table] if table else []), *lines]) + "\n"
 
 
 def metric_claim_records(checked: Sequence[CheckedMetric]) -> list[dict[str, Any]]:

@@ -48,7 +48,7 @@ class QualitySection:
     Attributes:
         headings: of the metrics that were measured.
         groups: by sigma.
-        pictures: for a light page and a dark one.
+        pictures: for a light page and a dark one; none where nothing is measured yet.
         claims: about metrics, in the order of the suite.
         joint: number of intervals that hold together.
         notes: what a reader must know.
@@ -56,27 +56,28 @@ class QualitySection:
 
     headings: tuple[str, ...]
     groups: tuple[tuple[float, tuple[QualityRow, ...]], ...]
-    pictures: tuple[bytes, bytes]
+    pictures: tuple[bytes, ...]
     claims: tuple[QualityClaim, ...]
     joint: int
     notes: tuple[str, ...]
 
 
 def quality_section(found: Findings) -> QualitySection | None:
-    """The section of a comparison; None where no purified images were measured."""
+    """The section of a comparison; None where neither metrics nor claims about them are in the suite."""
     quality = found.quality
     if quality is None:
         return None
     rows = quality.noisy_rows
     metrics = [name for name in METRICS if name in _HEADINGS and any(row.metric == name for row in rows)]
-    light, dark = (draw_quality(rows, found.drawn, quality.title, theme) for theme in (LIGHT, DARK))
     return QualitySection(
         headings=tuple(_HEADINGS[metric] for metric in metrics),
         groups=tuple(
             (sigma, _rows([row for row in rows if row.sigma == sigma], metrics))
             for sigma in sorted({row.sigma for row in rows})
         ),
-        pictures=(light, dark),
+        pictures=tuple(
+            draw_quality(rows, found.drawn, quality.title, theme) for theme in (LIGHT, DARK) if rows
+        ),
         claims=tuple(
             QualityClaim(
                 claim,

@@ -88,8 +88,8 @@ def read_evaluation(path: str) -> EvaluationResults:
         table = from_parquet(data, SCHEMA)
     except DamagedTableError as err:
         raise StorageError(
-            f"{storage.path(NAME)} is damaged ({err}). It is derived: delete it and run `raycp evaluate` again with "
-            f"--out {storage.path()}; nothing is measured anew."
+            f"{storage.path(NAME)} is damaged ({err}). It is derived: delete it and give the command again that "
+            "made it; nothing is measured anew."
         ) from err
     return EvaluationResults(storage.name, storage.path(), manifest, table)
 

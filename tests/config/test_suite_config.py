@@ -96,7 +96,14 @@ def test_overrides_reach_shared_sections_and_methods(tmp_path: Path) -> None:
         ({"methods": ["one"]}, "methods must be a mapping of keys to values"),
         ({"methods": {"one": 3}}, "methods.one must be a mapping of keys to values"),
         ({"methods": {"a/b": None}}, "methods.a/b must be letters, digits, dashes and underscores"),
-        ({"methods": {"comparison": None}}, "and neither comparison nor evaluations: it names"),
+        (
+            {"methods": {"comparison": None}},
+            "methods.comparison must be letters, digits, dashes and underscores, and neither",
+        ),
+        (
+            {"methods": {"evaluations": None}},
+            "methods.evaluations must be letters, digits, dashes and underscores, and neither",
+        ),
         (
             {"methods": {"one": None, "two": {"engine": {"address": "auto"}}}},
             "methods.two.engine.address must be as in one, None, got 'auto': one Ray cluster runs all methods.",
@@ -438,13 +445,13 @@ def test_a_section_evaluate_measures_every_method_but_compositions() -> None:
     core = {"kind": "directory", "path": "models/core"}
     methods = {
         "one": None,
-        "two": {"evaluate": {"draws": 5}},
+        "two": {"evaluate": {"select": {"count": 5}}},
         "three": {"evaluate": None},
         "four": {"composition": {"threshold": 0.5, "core": core}},
     }
     read = suite(methods=methods, evaluate=EVALUATE)
     assert read.evaluated == ("one", "two")
-    assert [read.methods[name].evaluate.draws for name in methods] == [2, 5, 1, 1]
+    assert [read.methods[name].evaluate.draws for name in methods] == [2, 2, 1, 1]
     assert read.methods["two"].evaluate.features == read.methods["one"].evaluate.features
     assert read.methods["three"].evaluate.features is None, "no file of it is looked for"
     assert suite(methods=methods).evaluated == ("two",)
@@ -453,6 +460,25 @@ def test_a_section_evaluate_measures_every_method_but_compositions() -> None:
     assert "methods.two.evaluate.drows is not a known key" in message(
         methods={"two": {"evaluate": {"drows": 1}}}, evaluate=EVALUATE
     )
+    composed = {"composition": {"threshold": 0.5, "core": core}, "evaluate": {"drows": 1}}
+    assert "methods.four.evaluate.drows is not a known key" in message(methods={"four": composed})
+    assert "evaluate.drows is not a known key" in message(
+        methods={"one": {"evaluate": None}}, evaluate={"drows": 1}
+    )
+
+
+def test_the_purified_images_of_a_suite_are_measured_alike() -> None:
+    """Or figures of different networks and draws would stand in one column, and in one set of claims."""
+    two = {"evaluate": {"draws": 5}}
+    assert message(evaluate=EVALUATE, methods={"one": None, "two": two}).splitlines()[1:] == [
+        "  methods.two.evaluate must be as in one, but for select, differs in evaluate.draws: 2 -> 5: the purified "
+        "images of a suite are measured alike."
+    ]
+    other = {"classifier": {"path": "models/other"}}
+    lines = message(evaluate=EVALUATE, methods={"one": None, "two": other})
+    assert "evaluate.features.classifier must name a classifier: one and two have different ones" in lines
+    named = EVALUATE | {"features": {"kind": "classifier", "classifier": SHARED["classifier"]}}
+    assert suite(evaluate=named, methods={"one": None, "two": other}).evaluated == ("one", "two")
 
 
 @pytest.mark.parametrize(
@@ -467,13 +493,11 @@ def test_a_section_evaluate_measures_every_method_but_compositions() -> None:
         ({"better": "one", "worse": "log", "metric": "fid"},
          "claims.0.metric: the purified images of log are not measured."),
         ({"better": "one", "worse": "two", "metric": "lpips"},
-         "claims.0.metric: one has no lpips; it needs evaluate.perceptual."),
-        ({"better": "one", "worse": "bare", "metric": "fid"},
-         "claims.0.metric: bare has no fid; it needs evaluate.features."),
-        ({"better": "one", "worse": "five", "metric": "transport"},
-         "claims.0: one and five must have the same data (or evaluate.select), evaluate.draws"),
+         "claims.0.metric: lpips is not measured; it needs evaluate.perceptual."),
+        ({"better": "one", "worse": "seeded", "metric": "transport"},
+         "claims.0: one and seeded must have the same data (or evaluate.select), certify.seed and certify.noise"),
         ({"better": "one", "worse": "part", "metric": "transport"},
-         "claims.0: one and part must have the same data (or evaluate.select), evaluate.draws"),
+         "claims.0: one and part must have the same data (or evaluate.select), certify.seed and certify.noise"),
         ({"better": "one", "worse": "two", "metric": "fid", "sigmas": [1.0]},
          "claims.0.sigmas must be among those of one and two, 0.25, 0.5, got 1."),
     ],
@@ -482,8 +506,7 @@ def test_claims_about_metrics_that_are_not_there(claim: dict[str, Any], line: st
     methods = {
         **SHARED["methods"],
         "off": {"evaluate": None},
-        "bare": {"evaluate": {"features": None}},
-        "five": {"evaluate": {"draws": 5}},
+        "seeded": {"certify": {"seed": 5}},
         "part": {"data": {"select": {"skip": 10}}},
     }
     text = message(

@@ -52,7 +52,7 @@ def test_an_index_outside_is_named_with_the_size() -> None:
     with pytest.raises(DataError) as caught:
         select_indices(Selection(indices=(5, 10_000)), 10_000, "the test split")
     assert str(caught.value) == (
-        "data.select.indices names image 10000, but the test split has 10000 images; indices run from 0 to 9999."
+        "select.indices names image 10000, but the test split has 10000 images; indices run from 0 to 9999."
     )
 
 
@@ -60,7 +60,7 @@ def test_an_empty_selection_is_an_error() -> None:
     with pytest.raises(DataError) as caught:
         select_indices(Selection(start=360), 360, "the digits")
     assert str(caught.value) == (
-        "data.select.start = 360 selects nothing: the digits has 360 images, and start must be below that."
+        "select.start = 360 selects nothing: the digits has 360 images, and start must be below that."
     )
 
 

@@ -157,13 +157,13 @@ def test_purified_images_are_measured_after_the_certificates(
 ) -> None:
     """In a directory like that of `raycp evaluate`, once, and left out of the report where it is of another one."""
     small = small_config(num_estimation=300)
-    methods = dict.fromkeys(("one", "two", "dark"), small)
+    methods = dict.fromkeys(("one", "two", "plain"), small)
     fid = {"evaluate": small.evaluate.model_copy(update={"features": ClassifierFeatures(kind="classifier")})}
     methods["two"] = small.model_copy(update=fid)  # six images have no FID in a classifier's features
     evaluated = ("one", "two")
     outcome, said, watchers = session(methods, tmp_path / "out", evaluated)
     assert said[:4] == [
-        "method 1 of 3, one", "method 2 of 3, two", "method 3 of 3, dark", "evaluation 1 of 2, one",
+        "method 1 of 3, one", "method 2 of 3, two", "method 3 of 3, plain", "evaluation 1 of 2, one",
     ]  # fmt: skip
     assert said[4].startswith("evaluation 2 of 2, two, failed: ")
     assert list(outcome.failed) == ["evaluations/two"] and not outcome.complete
@@ -181,18 +181,28 @@ def test_purified_images_are_measured_after_the_certificates(
 
     raw = resolved(small)
     del raw["predict"], raw["evaluate"]
-    for draws, known in ((1, True), (2, False)):
+    for draws, known, damage in ((1, True, False), (2, False, False), (1, False, True)):
         written = raw | {"evaluate": {"draws": draws}, "methods": {"one": None}}
         (tmp_path / "suite.yaml").write_text(yaml.safe_dump(written))
+        if damage:
+            (measured / "evaluation.parquet").write_bytes(b"PAR1")
         monkeypatch.chdir(tmp_path)
         monkeypatch.setattr(sys, "argv", ["raycp", "compare", "suite.yaml", "--out", "out"])
         with pytest.raises(SystemExit) as ended:
             main()
         found = capsys.readouterr()
         assert (ended.value.code or 0) == (not known), found.err
+        assert found.out.split()[:3] == ["method", "sigma", "images"], "certificates have their table always"
         assert ("Purified images\nmethod" in found.out) == known
-        other = "evaluations/one is left out, it is an evaluation of another configuration: evaluate.draws: 1 -> 2\n"
-        assert (other in found.err) != known
+        assert ("failed, as said above: evaluations/one\n" in found.err) != known
+        assert ("evaluate.draws: 1 -> 2" in found.err) == (draws == 2)
+        assert ("evaluation.parquet is damaged" in found.err) == damage
+    monkeypatch.setattr(sys, "argv", ["raycp", "compare", "suite.yaml", "--out", "out", "--only", "one"])
+    (measured / "evaluation.parquet").unlink()
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert not ended.value.code, "what was deleted is made again of what was measured"
+    assert pq.read_table(measured / "evaluation.parquet").equals(pq.read_table(alone / "evaluation.parquet"))
 
 
 def test_a_second_process_on_the_same_folder_is_refused(tmp_path: Path) -> None:

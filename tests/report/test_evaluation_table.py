@@ -103,7 +103,7 @@ def test_the_table_and_its_notes() -> None:
         "in brackets: 95% bootstrap intervals over images, 400 samples, each by itself; 4 images, 2 draws of each"
     )
     assert said[1].startswith(
-        "features: Inception 2015-12-05, 2048 features, ff; FID grows as images get fewer"
+        "features: Inception 2015-12-05, 2048 features, ff; FID is between the same images, clean and purified"
     )
     assert said[3].startswith("optimal_transport: Wasserstein-1 between 2 clean and 2 purified images")
 

@@ -5,16 +5,18 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from PIL import Image
+from scipy import stats
 
 from raycp.config.claims import Claim
 from raycp.config.suite import Suite
-from raycp.quality.bootstrap import mean_interval
 from raycp.report.claims import CONFIRMED, CONTRADICTED, UNDECIDED
 from raycp.report.comparison_files import report_comparison
 from raycp.report.comparison_page import Making
@@ -35,10 +37,17 @@ class Unnoted(Suite):
         return []
 
 
+def of_many(evaluation: Evaluation, times: int = 25) -> Evaluation:
+    """The four images of `made`, so many times: means stay what they are."""
+    parts = [evaluation.table.filter(pc.equal(evaluation.table["sigma"], sigma)) for sigma in (0.0, 0.5)]
+    table = pa.concat_tables([part for part in parts for _ in range(times)])
+    return replace(evaluation, table=table)
+
+
 @pytest.fixture
 def evaluations() -> list[Evaluation]:
-    """The second moves every image by 0.5 more; LPIPS is one for both."""
-    return [made("near"), made("far", shift=0.5)]
+    """The second moves every image by 0.5 more; LPIPS is one for both. 100 images; the transport of 50 of them."""
+    return [of_many(made("near")), of_many(made("far", shift=0.5))]
 
 
 def compared(evaluations: list[Evaluation], *claims: Claim) -> Quality:
@@ -57,30 +66,36 @@ def test_less_is_better(evaluations: list[Evaluation]) -> None:
     assert [(item.difference, item.low, item.high) for item in found.checked] == [
         (pytest.approx(-0.5),) * 3, (pytest.approx(0.5),) * 3, (0.0, 0.0, 0.0),
     ]  # fmt: skip
-    assert {item.images for item in found.checked} == {4}
-    assert compare_quality((NEARER,), []) is None
+    assert {item.images for item in found.checked} == {100}
+    assert compare_quality((CERTIFIED,), []) is None
 
 
 def test_intervals_hold_together(evaluations: list[Evaluation]) -> None:
-    """By hand: the squares differ by l2 + .25 for l2 of 1 to 4, of which two claims make intervals of 97.5% each."""
+    """By hand: the squares differ by l2 + .25 for l2 of 1 to 4, and two claims make intervals of 97.5% each."""
     claims = (
         Claim(better="near", worse="far", metric="squared_l2", says="a"),
         Claim(better="far", worse="near", metric="squared_l2", says="b"),
     )
-    (one, other) = compared(evaluations, *claims).checked
-    differences = -(np.array([1.0, 2.0, 3.0, 4.0]) + 0.25)
-    alone = mean_interval(differences, 4000, 0.975)
-    assert (one.difference, one.low, one.high) == pytest.approx((alone.value, alone.low, alone.high))
-    assert (other.low, other.high) == pytest.approx((-one.high, -one.low), abs=0.01)
+    one, other = compared(evaluations, *claims).checked
+    error = (125.0 / 99) ** 0.5 / 10  # 25 times (1.5^2 + .5^2 + .5^2 + 1.5^2) is 125
+    reach = stats.t.ppf(1 - 0.0125, 99) * error
+    assert (one.difference, one.low, one.high) == pytest.approx((-2.75, -2.75 - reach, -2.75 + reach))
+    assert (other.low, other.high) == pytest.approx((-one.high, -one.low))
     single = compared(evaluations, claims[0]).checked[0]
-    assert one.low <= single.low < single.high <= one.high
+    assert one.low < single.low < single.high < one.high
 
 
-def test_optimal_transport_is_of_the_images_that_have_it(evaluations: list[Evaluation]) -> None:
-    """Two of the four images: intervals of means over different numbers of images stand beside each other."""
+def test_few_images_decide_nothing(evaluations: list[Evaluation]) -> None:
+    """Of the images that have the metric: optimal transport has half of them."""
     claim = Claim(better="near", worse="far", metric="optimal_transport", says="a")
-    found = compared(evaluations, NEARER, claim).checked
-    assert [(item.images, item.difference) for item in found] == [(4, pytest.approx(-0.5)), (2, 0.0)]
+    found = compared(evaluations, NEARER, claim)
+    assert [item.claim for item in found.checked] == [NEARER]
+    assert (
+        found.notes[-1]
+        == "not checked: a [near < far by optimal_transport]: 50 images; its intervals need 100."
+    )
+    many = [of_many(each, 2) for each in evaluations]
+    assert [item.images for item in compared(many, NEARER, claim).checked] == [200, 100]
 
 
 @pytest.mark.parametrize(
@@ -88,10 +103,11 @@ def test_optimal_transport_is_of_the_images_that_have_it(evaluations: list[Evalu
     [
         ({"data__sha256": "ee"}, "are not of the same noisy samples: data.sha256 differ"),
         ({"weights__perceptual": "qq"}, "have not both measured lpips, with the same network"),
+        ({"networks__perceptual": "vgg, not resized"}, "have not both measured lpips, with the same network"),
     ],
 )
 def test_what_cannot_be_paired_is_not_checked(change: dict[str, Any], why: str) -> None:
-    found = compared([made("near"), made("far", **change)], ALIKE)
+    found = compared([of_many(made("near")), of_many(made("far", **change))], ALIKE)
     assert not found.checked
     assert [
         note
@@ -104,6 +120,9 @@ def test_what_cannot_be_paired_is_not_checked(change: dict[str, Any], why: str) 
 
 def test_a_claim_waits_for_both_and_keeps_to_its_sigmas(evaluations: list[Evaluation]) -> None:
     assert not compared(evaluations[:1], NEARER).checked
+    alone = compare_quality((NEARER, CERTIFIED), [])
+    assert alone is not None and not alone.rows and not alone.checked
+    assert quality_text(alone).endswith("near is nearer [near < far by transport]: not checked\n")
     elsewhere = NEARER.model_copy(update={"sigmas": (0.25,)})
     assert not compared(evaluations, elsewhere).checked
 
@@ -116,7 +135,7 @@ def test_text_csv_picture_and_page(make_run: Callable, evaluations: list[Evaluat
     assert "\nPurified images\nmethod  sigma  accuracy" in report.text
     lines = report.text[report.text.index("Purified images") :].splitlines()
     assert [line.split()[:3] for line in lines[2:4]] == [["near", "0.5", "0.625"], ["far", "0.5", "0.625"]]
-    assert lines[5].endswith("below 0 as claimed (95% bootstrap intervals, for all 1 together)")
+    assert lines[5].endswith("below 0 as claimed (approximate 95% intervals, for all 1 together)")
     assert lines[6:] == [
         "near is nearer [near < far by transport]: 1 confirmed", "  sigma 0.5  -0.5 (-0.5 to -0.5)  confirmed",
     ]  # fmt: skip
@@ -141,10 +160,13 @@ def test_text_csv_picture_and_page(make_run: Callable, evaluations: list[Evaluat
         if table[0] == ["σ", "metric", "difference (interval)", "images", "verdict"]
     )
     assert claims[1:] == [
-        ["near is nearer|near < far by transport"], ["0.5", "transport", "−0.5 (−0.5 to −0.5)", "4", "✓ confirmed"],
+        ["near is nearer|near < far by transport"], ["0.5", "transport", "−0.5 (−0.5 to −0.5)", "100", "✓ confirmed"],
     ]  # fmt: skip
     words = " ".join(page.text.split())
-    assert "1 of 2 claims is confirmed wherever checked: near is nearer [near < far by transport]" in words
+    assert (
+        "1 of 1 claims about purified images is confirmed wherever checked: near is nearer [near < far by transport]"
+        in words
+    )
 
 
 def _ends(name: str, evaluations: list[Evaluation]) -> str:

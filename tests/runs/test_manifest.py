@@ -21,7 +21,7 @@ LOCATIONS = {
     ("data", "path"), ("purifier", "model", "path"), ("classifier", "path"), ("classifier", "weights"),
 }  # fmt: skip
 # One choice only, or tags of a union, or exclusive with another field: compared below.
-UNWALKED = {("composition",), ("evaluate", "features"), ("evaluate", "perceptual"),
+UNWALKED = {("composition",), ("evaluate", "features"), ("evaluate", "select"), ("evaluate", "perceptual"),
             ("data", "name"), ("purifier", "kind"), ("classifier", "kind"), ("certify", "rule"),
             ("classifier", "pretrained"), ("data", "select", "indices")}  # fmt: skip
 
@@ -254,3 +254,11 @@ def test_differences_of_several_kinds_at_once() -> None:
     assert 'kind: "certify" -> "predict"' in kinds
     other_format = manifest_differences(old | {"format": 0}, old)
     assert other_format == ["format: 0 -> 1"]
+
+
+def test_an_evaluation_of_its_own_images_is_that_of_these_images() -> None:
+    """Whether data.select or evaluate.select named them is no difference: `prepare_job` takes `of_evaluation`."""
+    own = run_config(sections={"evaluate": {"select": {"start": 2, "skip": 3}}})
+    data = run_config(sections={"data": resolved(own)["data"] | {"select": {"start": 2, "skip": 3}}})
+    assert fingerprint(own.of_evaluation, "evaluate") == fingerprint(data, "evaluate")
+    assert fingerprint(own, "certify") == fingerprint(run_config(), "certify")
