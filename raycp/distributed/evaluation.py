@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from raycp.config import RunConfig, parse_config
 from raycp.distributed.dispatch import Dispatcher
 from raycp.distributed.evaluation_job import EvaluationJob
 from raycp.distributed.evaluation_plan import EvaluationPlan, MeasuredUnit
@@ -21,6 +20,7 @@ from raycp.quality.terms import frechet_terms, mean_over_draws, transport_terms
 from raycp.report.evaluation import csv_text, metric_rows
 from raycp.runs import RunDirectory, open_run, recorded_manifest
 from raycp.runs.evaluation import CSV, NAME, read_evaluation, write_evaluation
+from raycp.runs.manifest import recorded_batch_size
 from raycp.runs.measurements import Columns, Measurements
 from raycp.runs.status import StatusFile
 from raycp.sampling.measure import CLEAN
@@ -43,11 +43,10 @@ def run_evaluation(job: EvaluationJob, out: str, observer: Observer) -> bool:
         recorded = recorded_manifest(storage)
         if job.job.config.numerics.batch_size == "auto":
             if recorded is not None:
-                batch_size = parse_config(RunConfig, recorded["config"]).numerics.batch_size
+                batch_size = recorded_batch_size(recorded)
             else:
                 stack.enter_context(session_on_ray(job.job, storage, observer))
                 batch_size = measured_batch_size(job.job, observer)
-            assert batch_size != "auto"
             job = job.with_batch_size(batch_size)
         run = open_run(storage, job.manifest())
         protocol = job.job.config.evaluate
@@ -89,9 +88,7 @@ def is_measured(job: EvaluationJob, out: str) -> bool:
         return False
     read_evaluation(out)
     if job.job.config.numerics.batch_size == "auto":
-        before = parse_config(RunConfig, recorded["config"], source="the recorded configuration")
-        assert before.numerics.batch_size != "auto"
-        job = job.with_batch_size(before.numerics.batch_size)
+        job = job.with_batch_size(recorded_batch_size(recorded))
     return bool(recorded["fingerprint"] == job.manifest()["fingerprint"])
 
 

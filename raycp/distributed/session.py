@@ -22,6 +22,7 @@ from raycp.distributed.job import Job
 from raycp.distributed.progress import UNLIMITED, Budget, Progress
 from raycp.runs import RunDirectory, open_run, read_run, recorded_manifest, refuse_imported
 from raycp.runs.ledger import Ledger
+from raycp.runs.manifest import recorded_batch_size
 from raycp.runs.run_directory import RESULTS
 from raycp.runs.status import StatusFile
 from raycp.runs.tables import result_table
@@ -67,11 +68,10 @@ def run_job(job: Job, out: str, observer: Observer, budget: Budget = UNLIMITED) 
         refuse_imported(recorded, storage)
         if job.config.numerics.batch_size == "auto":
             if recorded is not None:
-                batch_size = parse_config(RunConfig, recorded["config"]).numerics.batch_size
+                batch_size = recorded_batch_size(recorded)
             else:
                 stack.enter_context(session_on_ray(job, storage, observer))
                 batch_size = measured_batch_size(job, observer)
-            assert batch_size != "auto"
             job = job.with_batch_size(batch_size)
         manifest = job.manifest()
         if recorded is None:
@@ -112,8 +112,7 @@ def is_finished(job: Job, out: str) -> bool:
         return False
     before = parse_config(RunConfig, recorded["config"], source="the recorded configuration")
     if job.config.numerics.batch_size == "auto":
-        assert before.numerics.batch_size != "auto"
-        job = job.with_batch_size(before.numerics.batch_size)
+        job = job.with_batch_size(recorded_batch_size(recorded))
     same_n = before.certify.num_estimation == job.config.certify.num_estimation
     if not same_n or recorded["fingerprint"] != job.manifest()["fingerprint"]:
         return False

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from raycp.config import RunConfig, differences, parse_config, resolved, without_locations
 from raycp.config.certify import OF_EVERY_SAMPLE
+from raycp.errors import StorageError
 
 FORMAT = 1
 """Changes when the same configuration would give other counts or other columns."""
@@ -59,6 +60,22 @@ def make_manifest(
 def is_composed(manifest: Mapping[str, Any]) -> bool:
     """Whether a run is of a composition, by the content of its config.json."""
     return (manifest.get("config") or {}).get("composition") is not None
+
+
+def recorded_batch_size(manifest: Mapping[str, Any]) -> int:
+    """The batch size that a run took, by the content of its config.json.
+
+    Raises:
+        StorageError: the file does not say; a run writes it in numbers, whatever it was asked for.
+    """
+    config = parse_config(RunConfig, manifest["config"], source="the recorded configuration")
+    batch_size = config.numerics.batch_size
+    if batch_size == "auto":
+        raise StorageError(
+            "the recorded configuration has numerics.batch_size: auto, which no run writes: its config.json was "
+            "changed. Put the number back, or take another --out."
+        )
+    return batch_size
 
 
 def num_outcomes(num_classes: int, composed: bool) -> int:

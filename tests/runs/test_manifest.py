@@ -11,9 +11,9 @@ import pytest
 from run_configs import CANDIDATES, CLASSIFIERS, DATA, PURIFIERS, leaves, run_config
 
 from raycp.config import RunConfig, parse_config, resolved
-from raycp.errors import ConfigError
+from raycp.errors import ConfigError, StorageError
 from raycp.runs import manifest as manifest_module
-from raycp.runs.manifest import Kind, make_manifest, manifest_differences
+from raycp.runs.manifest import Kind, make_manifest, manifest_differences, recorded_batch_size
 
 WEIGHTS = {"purifier": "aa", "classifier": "bb"}
 DATA_SET = {"sha256": "cc", "source": "/data", "image_index": [5, 25], "class_names": None}
@@ -262,3 +262,11 @@ def test_an_evaluation_of_its_own_images_is_that_of_these_images() -> None:
     data = run_config(sections={"data": resolved(own)["data"] | {"select": {"start": 2, "skip": 3}}})
     assert fingerprint(own.of_evaluation, "evaluate") == fingerprint(data, "evaluate")
     assert fingerprint(own, "certify") == fingerprint(run_config(), "certify")
+
+
+def test_the_batch_size_of_a_run_is_a_number() -> None:
+    manifest = manifest_of(run_config(sections={"numerics": {"batch_size": 48}}))
+    assert recorded_batch_size(manifest) == 48
+    manifest["config"]["numerics"]["batch_size"] = "auto"
+    with pytest.raises(StorageError, match=r"has numerics.batch_size: auto, which no run writes"):
+        recorded_batch_size(manifest)
