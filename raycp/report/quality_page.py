@@ -15,7 +15,7 @@ from raycp.report.quality import CheckedMetric, difference_text
 from raycp.report.quality_plot import draw_quality
 from raycp.report.theme import DARK, LIGHT
 
-_HEADINGS = {
+HEADINGS = {
     "accuracy": "accuracy of samples (%)",
     "fid": "FID",
     "lpips": "LPIPS",
@@ -23,6 +23,7 @@ _HEADINGS = {
     "squared_l2": "squared L2",
     "optimal_transport": "optimal transport",
 }
+"""What the page calls each metric."""
 
 
 @dataclass(frozen=True)
@@ -68,9 +69,9 @@ def quality_section(found: Findings) -> QualitySection | None:
     if quality is None:
         return None
     rows = quality.noisy_rows
-    metrics = [name for name in METRICS if name in _HEADINGS and any(row.metric == name for row in rows)]
+    metrics = [name for name in METRICS if name in HEADINGS and any(row.metric == name for row in rows)]
     return QualitySection(
-        headings=tuple(_HEADINGS[metric] for metric in metrics),
+        headings=tuple(HEADINGS[metric] for metric in metrics),
         groups=tuple(
             (sigma, _rows([row for row in rows if row.sigma == sigma], metrics))
             for sigma in sorted({row.sigma for row in rows})

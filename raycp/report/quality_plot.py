@@ -12,12 +12,13 @@ from raycp.report.method_plots import finished_png, looks_of, marker_of, panel_f
 from raycp.report.numerals import exact
 from raycp.report.theme import LIGHT, Theme
 
-_SHOWN = {
+SHOWN = {
     "accuracy": "accuracy of purified samples (%)",
     "fid": "FID to the clean images",
     "lpips": "LPIPS to the clean image",
     "transport": "transport E|x − x̂| (pixel units)",
 }
+"""The metrics that have a panel, and its title."""
 _FAR = 4.0
 """Distances further apart than this factor are drawn on a logarithmic axis."""
 _GROUP = 0.8
@@ -35,14 +36,14 @@ def draw_quality(
         title: under which conditions.
         theme: colours of the page it is for.
     """
-    metrics = [metric for metric in METRICS if metric in _SHOWN and any(row.metric == metric for row in rows)]
+    metrics = [metric for metric in METRICS if metric in SHOWN and any(row.metric == metric for row in rows)]
     names = list(dict.fromkeys(row.evaluation for row in rows))
     sigmas = sorted({row.sigma for row in rows})
     looks = looks_of(list(dict.fromkeys([*methods, *names])), theme)
     columns = 3 if len(metrics) == 3 else min(2, len(metrics))
     figure, panels = panel_figure(-(-len(metrics) // columns), columns, len(metrics), title, theme)
     for axes, metric in zip(panels, metrics, strict=True):
-        prepared(axes, _SHOWN[metric], theme)
+        prepared(axes, SHOWN[metric], theme)
         factor = 100 if metric == "accuracy" else 1
         here = [row for row in rows if row.metric == metric]
         lowest, highest = min(row.low for row in here), max(row.high for row in here)

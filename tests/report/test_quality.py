@@ -7,7 +7,7 @@ import io
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, get_args
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -15,12 +15,15 @@ import pytest
 from PIL import Image
 from scipy import stats
 
-from raycp.config.claims import Claim
+from raycp.config.claims import Claim, Metric
 from raycp.config.suite import Suite
 from raycp.report.claims import CONFIRMED, CONTRADICTED, UNDECIDED
 from raycp.report.comparison_files import report_comparison
 from raycp.report.comparison_page import Making
+from raycp.report.evaluation import METRICS
 from raycp.report.quality import Quality, compare_quality, quality_text
+from raycp.report.quality_page import HEADINGS
+from raycp.report.quality_plot import SHOWN
 from tests.report.html_page import Page
 from tests.report.test_evaluation_table import Evaluation, made
 
@@ -185,3 +188,9 @@ def test_a_comparison_without_evaluations_says_nothing_of_them(make_run: Callabl
     assert "Purified images" not in report.text
     assert not [name for name in report.files if name.startswith("evaluation")]
     assert 'id="quality"' not in report.files["comparison.html"].decode()
+
+
+def test_the_metrics_have_one_set_of_names() -> None:
+    names = set(METRICS) - {"transport_model"}
+    assert set(get_args(Metric)) == names - {"accuracy"}
+    assert set(HEADINGS) == names and set(SHOWN) <= names
