@@ -119,7 +119,6 @@ def comparison_records(table: Table, rows: Sequence[MethodRow]) -> list[dict[str
         result.append(
             {
                 "method": row.row.run,
-                "members": " ".join(row.row.members),
                 "imported": row.imported,
                 "classifier": row.classifier,
                 "data": row.data,
@@ -129,6 +128,7 @@ def comparison_records(table: Table, rows: Sequence[MethodRow]) -> list[dict[str
                 "network_evaluations": row.evaluations,
                 "gflop_per_sample": None if row.operations is None else row.operations / 1e9,
                 "seconds_per_sample": row.seconds_per_sample,
+                "members": " ".join(row.row.members),
             }
         )
     return result

@@ -92,6 +92,6 @@ def test_a_claim_about_an_envelope(key: str) -> None:
 def test_the_certificates_of_an_envelope_are_as_sure() -> None:
     methods = SPLIT | {"half": {"certify": {"sigmas": [0.5], "alpha": 0.01}}}
     assert (
-        "envelopes.e: quarter and half must have the same certify.alpha, got 0.001 and 0.01: the figures of a row are of "
-        "certificates that are as sure."
+        "envelopes.e: quarter and half must have the same certify.alpha, got 0.001 and 0.01: the figures of a row are "
+        "of certificates that are as sure."
     ) in message(methods=methods, envelopes={"e": ["quarter", "half"]}, mixed_images=True)

@@ -208,6 +208,6 @@ def test_a_folder_without_the_files_says_what_was_looked_for(tmp_path: Path) -> 
 def test_a_selection_beyond_the_split(tmp_path: Path) -> None:
     write(tmp_path)
     with pytest.raises(
-        DataError, match=r"data\.select\.start = 9 selects nothing: the MNIST test split in .* has 9"
+        DataError, match=r"select\.start = 9 selects nothing: the MNIST test split in .* has 9"
     ):
         load_images(data(tmp_path, select=Selection(start=9)))
