@@ -91,12 +91,14 @@ def compare(
         raise
     if outcome.interrupted:
         _say(f"interrupted; what was drawn is kept in {out}")
+        readable = True
     else:
-        _print_comparison(loaded, _words(suite, set_ or []), out, outcome.failed, rows)
+        readable = _print_comparison(loaded, _words(suite, set_ or []), out, outcome.failed, rows)
     if outcome.failed:
         _say(f"failed, as said above: {', '.join(outcome.failed)}")
     if not outcome.complete:
         _say(resume)
+    if not (outcome.complete and readable):
         raise typer.Exit(1)
 
 
@@ -106,8 +108,12 @@ def _print_comparison(
     out: str,
     failed: Mapping[str, RaycpError],
     logs: Sequence[RunResults],
-) -> None:
-    """Of all methods of the suite that have a table, whichever were run just now, but not those of other runs."""
+) -> bool:
+    """Of all methods of the suite that have a table, whichever were run just now, but not those of other runs.
+
+    Returns:
+        Whether all evaluations that are there could be read.
+    """
     from datetime import UTC, datetime
 
     from raycp.cli.session import command_line
@@ -133,9 +139,9 @@ def _print_comparison(
         else:
             runs.append(run)
     runs += logs
-    evaluations, unmeasured = _evaluations(suite, storage, failed)
+    evaluations, unmeasured, damaged = _evaluations(suite, storage, failed)
     if runs:
-        without = dict.fromkeys(absent, "no table yet") | left_out | unmeasured
+        without = dict.fromkeys(absent, "no table yet") | left_out | unmeasured | damaged
         making = Making(words, command_line(), datetime.now(UTC), without)
         report = report_comparison(suite, runs, making, evaluations)
         for name, content in report.files.items():
@@ -152,16 +158,17 @@ def _print_comparison(
         _say(f"without a table yet: {', '.join(absent)}")
     if not_here := [name for name in suite.logs if name not in {log.name for log in logs}]:
         _say(f"left out, because their files are not here: {', '.join(not_here)}")
+    return not damaged
 
 
 def _evaluations(
     suite: Suite, storage: Storage, failed: Mapping[str, RaycpError]
-) -> tuple[list[EvaluationResults], dict[str, str]]:
-    """The evaluations that are there and of the suite's configurations, and why others are not, by their folder."""
+) -> tuple[list[EvaluationResults], dict[str, str], dict[str, str]]:
+    """The evaluations of the suite's configurations; why others are not there, and which cannot be read, by folder."""
     from raycp.config.suite import EVALUATIONS, recorded_differences
     from raycp.runs.evaluation import NAME, read_evaluation
 
-    found, absent = [], {}
+    found, absent, damaged = [], {}, {}
     for name in suite.evaluated:
         folder = f"{EVALUATIONS}/{name}"
         if folder in failed:
@@ -174,7 +181,7 @@ def _evaluations(
         try:
             evaluation = read_evaluation(storage.path(folder))
         except StorageError as err:
-            absent[folder] = "damaged"
+            damaged[folder] = "damaged"
             _say(f"{folder} is left out: {err}")
             continue
         other = recorded_differences(suite.methods[name], evaluation.config["config"], "evaluate")
@@ -183,7 +190,7 @@ def _evaluations(
             _say(f"{folder} is left out, {absent[folder]}")
         else:
             found.append(evaluation)
-    return found, absent
+    return found, absent, damaged
 
 
 def _words(suite: Path, overrides: Sequence[str]) -> tuple[str, ...]:

@@ -29,7 +29,7 @@ class Findings:
         claims: of the suite, whether they could be checked or not.
         differences: in what the methods differ beside purifier and classifier, a sentence each.
         rows: of `table`, with costs.
-        quality: of the purified images of methods that were evaluated; None: none was.
+        quality: of purified images; None where none were measured and no claim is about them.
     """
 
     runs: tuple[RunLike, ...]

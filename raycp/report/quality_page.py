@@ -64,7 +64,7 @@ class QualitySection:
 
 
 def quality_section(found: Findings) -> QualitySection | None:
-    """The section of a comparison; None where neither metrics nor claims about them are in the suite."""
+    """The section of a comparison; None where no purified images were measured and no claim is about them."""
     quality = found.quality
     if quality is None:
         return None

@@ -157,17 +157,15 @@ def test_purified_images_are_measured_after_the_certificates(
 ) -> None:
     """In a directory like that of `raycp evaluate`, once, and left out of the report where it is of another one."""
     small = small_config(num_estimation=300)
-    methods = dict.fromkeys(("one", "two", "plain"), small)
+    methods = dict.fromkeys(("one", "two"), small)
     fid = {"evaluate": small.evaluate.model_copy(update={"features": ClassifierFeatures(kind="classifier")})}
     methods["two"] = small.model_copy(update=fid)  # six images have no FID in a classifier's features
     evaluated = ("one", "two")
     outcome, said, watchers = session(methods, tmp_path / "out", evaluated)
-    assert said[:4] == [
-        "method 1 of 3, one", "method 2 of 3, two", "method 3 of 3, plain", "evaluation 1 of 2, one",
-    ]  # fmt: skip
-    assert said[4].startswith("evaluation 2 of 2, two, failed: ")
+    assert said[:3] == ["method 1 of 2, one", "method 2 of 2, two", "evaluation 1 of 2, one"]
+    assert said[3].startswith("evaluation 2 of 2, two, failed: ")
     assert list(outcome.failed) == ["evaluations/two"] and not outcome.complete
-    assert len(watchers) == 4
+    assert len(watchers) == 3
     alone = tmp_path / "alone"
     assert run_evaluation(prepare_evaluation(small), str(alone), Recorder())
     measured = tmp_path / "out" / "evaluations" / "one"
@@ -197,7 +195,17 @@ def test_purified_images_are_measured_after_the_certificates(
         assert ("failed, as said above: evaluations/one\n" in found.err) != known
         assert ("evaluate.draws: 1 -> 2" in found.err) == (draws == 2)
         assert ("evaluation.parquet is damaged" in found.err) == damage
-    monkeypatch.setattr(sys, "argv", ["raycp", "compare", "suite.yaml", "--out", "out", "--only", "one"])
+    written = raw | {"evaluate": {"draws": 1}, "methods": {"two": {"evaluate": None}, "one": None}}
+    (tmp_path / "suite.yaml").write_text(yaml.safe_dump(written))
+    command = ["raycp", "compare", "suite.yaml", "--out", "out", "--only"]
+    monkeypatch.setattr(sys, "argv", [*command, "two"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 1, (
+        "what cannot be read is no success, though this session had nothing to do with it"
+    )
+    assert "evaluations/one is left out: " in capsys.readouterr().err
+    monkeypatch.setattr(sys, "argv", [*command, "one"])
     (measured / "evaluation.parquet").unlink()
     with pytest.raises(SystemExit) as ended:
         main()
