@@ -104,8 +104,8 @@ class RayTransport:
         return [self._event(first[ref]) for ref in done]
 
     def stop(self, replica: int) -> None:
-        del self._queues[replica]
-        ray.kill(self._actors.pop(replica))
+        if self._queues.pop(replica, None) is not None:
+            ray.kill(self._actors.pop(replica))
 
     def capacity(self) -> int:
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]

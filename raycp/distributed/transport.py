@@ -73,7 +73,7 @@ class Transport(Protocol):
         ...
 
     def stop(self, replica: int) -> None:
-        """End a replica or withdraw the wish for it; no event of it follows."""
+        """End a replica or withdraw the wish for it; no event of it follows. One that is lost already is left alone."""
         ...
 
     def capacity(self) -> int:

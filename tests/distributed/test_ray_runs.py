@@ -20,7 +20,9 @@ from small_runs import Recorder, certificates, small_config
 
 from raycp.config import RunConfig, resolved
 from raycp.distributed.job import prepare_job
+from raycp.distributed.ray_transport import RayTransport
 from raycp.distributed.session import run_job
+from raycp.distributed.transport import Lost
 from raycp.errors import ClusterError, LedgerError, RunMismatchError, StorageError, WorkFailedError
 
 pytestmark = pytest.mark.ray
@@ -250,6 +252,22 @@ def test_a_gpu_that_torch_does_not_see(ray_cluster: None, tmp_path: Path) -> Non
     config = small_config(numerics={"device": "cuda"})
     with pytest.raises(ClusterError, match=r"asked to run on a GPU, but torch sees none"):
         run(config, tmp_path)
+
+
+def test_lost_replicas_may_be_stopped(ray_cluster: None) -> None:
+    """As the dispatcher does with those whose end it had not looked at when the end of another one stopped the run."""
+    config = small_config(numerics={"device": "cuda"})
+    transport = RayTransport(prepare_job("certify", config).spec, config.engine, 64, "lost")
+    for replica in (0, 1):
+        transport.start(replica)
+    lost: list[object] = []
+    deadline = time.monotonic() + 60
+    while len(lost) < 2 and time.monotonic() < deadline:
+        lost += transport.wait(timeout=0.25)
+    assert [type(event) for event in lost] == [Lost, Lost]
+    for replica in (0, 1):
+        transport.stop(replica)
+    assert transport.wait(timeout=0) == []
 
 
 def test_predict_runs_on_the_same_engine(ray_cluster: None, tmp_path: Path) -> None:
