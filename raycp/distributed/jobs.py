@@ -238,10 +238,15 @@ def stop(client: JobClient, submission_id: str, seconds: float) -> JobRecord:
 def last_lines(client: JobClient, job: JobRecord, count: int) -> list[str]:
     """The end of what a job printed; where it printed nothing, what Ray says about it."""
     with _translated(f"read the log of {job.id}"):
-        lines = client.get_job_logs(job.id).rstrip().splitlines()
+        lines = _of_the_job(client.get_job_logs(job.id))
         if not lines:
-            lines = (client.get_job_info(job.id).message or "").rstrip().splitlines()
+            lines = _of_the_job(client.get_job_info(job.id).message or "")
     return lines[-count:]
+
+
+def _of_the_job(log: str) -> list[str]:
+    """The lines of a log without the one that Ray adds when it starts a job; which comes last if the job is quick."""
+    return [line for line in log.rstrip().splitlines() if not line.startswith("Running entrypoint for job ")]
 
 
 def job_info(client: JobClient, submission_id: str) -> JobRecord:
@@ -272,7 +277,7 @@ def _translated(what: str, advice: str = "") -> Iterator[None]:
 
 
 def _record(details: Any) -> JobRecord:
-    lines = [line.strip() for line in (details.message or "").splitlines() if line.strip()]
+    lines = [line.strip() for line in _of_the_job(details.message or "") if line.strip()]
     status = str(details.status)
     # The message of a failed job holds the end of its log, which ends with the error.
     message = (lines[-1] if status == "FAILED" else lines[0]) if lines else ""

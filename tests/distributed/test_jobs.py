@@ -139,7 +139,10 @@ def test_a_working_directory_that_is_too_large(client: FakeJobs, monkeypatch: py
 
 
 def test_records(client: FakeJobs) -> None:
-    log = "failed with exit code 1, last available logs:\nreading\nerror: no weights at x.\n"
+    log = (
+        "failed with exit code 1, last available logs:\nreading\nerror: no weights at x.\n"
+        "Running entrypoint for job raycp-a-1: python x.py\n"
+    )
     client.add(
         "raycp-a-1", "FAILED", message=log, end_time=1_700_000_061_500, metadata={"raycp": "0", "run": RUN}
     )
@@ -247,3 +250,7 @@ def test_the_end_of_a_log(client: FakeJobs) -> None:
     assert last_lines(client, job, 1) == ["no such archive"]
     client.logs["raycp-digits-1"] = ["one\ntwo\nthree\n\n"]
     assert last_lines(client, job, 2) == ["two", "three"]
+    ray = "Running entrypoint for job raycp-digits-1: python quick.py"
+    for log in (f"two\nthree\n{ray}\n", f"{ray}\ntwo\nthree\n"):  # Ray's own line comes when it comes
+        client.logs["raycp-digits-1"] = [log]
+        assert last_lines(client, job, 2) == ["two", "three"]
